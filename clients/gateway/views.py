@@ -1,0 +1,224 @@
+"""What the gateway's engine shows to its pages, its command line and its control socket: frozen values, no methods.
+
+`Engine` is the one door to the engine. Pages and commands hold an `Engine` and nothing else: the real one in
+the same process, or a client of the control socket beside a running gateway. Ids are lower-case hex text.
+Times are Unix seconds. Every method may raise `GatewayError` (a code, a sentence, the next step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all views."""
+
+
+class SeriesView(View):
+    """One series of a study here. `number` and `description` are as the data set says, or empty."""
+
+    uid: str
+    number: str
+    modality: str
+    description: str
+    instances: int
+    bytes: int
+
+
+class StudyView(View):
+    """One study that arrived here from a scanner, a PACS or a folder."""
+
+    id: str
+    """Our own id (32 hex); never the UID."""
+    uid: str
+    patient_name: str
+    """As a person reads it: "DOE, JANE"; may be empty."""
+    birth_date: str
+    """YYYY-MM-DD or empty."""
+    sex: str
+    patient_id: str
+    accession: str
+    date: str
+    """YYYY-MM-DD or empty."""
+    time: str
+    """HH:MM or empty."""
+    description: str
+    modalities: str
+    """"CT", "CT, SR"."""
+    instances: int
+    bytes: int
+    first_at: int
+    last_at: int
+    open: bool
+    """True while images may still arrive (quiet time not over, staff did not close it)."""
+    source: str
+    """Calling AE title, or "import"."""
+    refused: int
+    """Instances that were refused with a named reason."""
+    series: list[SeriesView]
+    transfers: list[str]
+    """tids of its transfers, newest first."""
+
+
+class PeerView(View):
+    """A paired site."""
+
+    site: str
+    """base64url id."""
+    name: str
+    place: str
+    fingerprint: str
+    pinned_at: int
+    pinned_by: str
+    roles: list[str]
+    reachable: bool
+    """It has a pre-key at the relay that is valid now (False: unknown or none: say "offers will wait")."""
+
+
+class SeriesProgress(View):
+    """One series of a transfer: "CT 2 · head 5 mm: 63/120"."""
+
+    label: str
+    have: int
+    """R: instances stored at the PACS. S: instances sealed."""
+    want: int
+    """0 while nobody knows."""
+    closed: bool
+
+
+class TransferView(View):
+    """One transfer, as the desk of S or the inbox of R shows it."""
+
+    tid: str
+    role: str
+    """"send" or "receive"."""
+    peer: str
+    """The other site's name."""
+    state: str
+    """One of protocol s. 10: PREPARING, OFFERED, RELEASED, COMPLETE, ... (S); SEEN, OPENED, COMPLETE, ... (R)."""
+    why: str
+    """Stable code for the state, or empty."""
+    sentence: str
+    """The state in a sentence, with the next step."""
+    study: str
+    """S: the study's id here. R: empty."""
+    patient_name: str
+    """S: known. R: empty before the grant opened it."""
+    birth_date: str
+    what: str
+    """"CT, 2026-11-24", from the summary; R: empty before it opened."""
+    reason: str
+    created_at: int
+    expires_at: int
+    ended_at: int
+    link: str
+    """S while OFFERED: the QR's address (contains the secret; show to staff only). Else empty."""
+    pin: str
+    check: str
+    """Four digits of the newest run that proved the PIN, or empty."""
+    tries_left: int
+    locked: bool
+    reopens_left: int
+    joined_at: int
+    """A phone proved the PIN then; 0 if none did."""
+    decided_at: int
+    decided_by: str
+    """"patient", "proxy: NAME (parent)", or empty."""
+    released_at: int
+    first_stored_at: int
+    """S learns it from progress only by the receipt: 0 there."""
+    bytes: int
+    """Ciphertext sealed so far (S) / announced so far (R)."""
+    moved: int
+    """Ciphertext uploaded (S) / fetched (R)."""
+    speed: float
+    """Bytes per second over the last 5 s."""
+    stalled: bool
+    """Nothing moved for 5 s although there is something to move."""
+    instances: int
+    """S: items of the study so far. R: listed so far."""
+    total: int
+    """0 until the end of the manifest is known."""
+    stored: int
+    """Instances that R's PACS holds (S: from the receipt)."""
+    gaps: int
+    proof: str
+    receipt_code: str
+    """A short code of the receipt, for phone calls: 8 characters, or empty."""
+    series: list[SeriesProgress]
+    alarms: list[str]
+    """Sentences for staff, newest first."""
+
+
+class AuditView(View):
+    """One line of the append-only audit log."""
+
+    seq: int
+    at: int
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
+class CheckView(View):
+    """One line of `gateway echo`: "relay", "clock", "pacs", "dicom"."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+
+class UserView(View):
+    """One member of staff."""
+
+    name: str
+    role: str
+    """clerk, clinician, pacs-admin or privacy-officer."""
+    created_at: int
+    disabled: bool
+
+
+class SessionView(View):
+    """A signed-in person."""
+
+    user: str
+    role: str
+    csrf: str
+    expires_at: int
+
+
+class Engine(Protocol):
+    """What pages and commands may ask of a gateway. `actor` is who asks, for the audit log."""
+
+    name: str
+    """This site's name."""
+    site: str
+    """This site's id (base64url)."""
+
+    async def studies(self, query: str = "", limit: int = 100) -> list[StudyView]: ...
+    async def study(self, study_id: str) -> StudyView: ...
+    async def close_study(self, study_id: str, actor: str) -> None: ...
+    async def peers(self) -> list[PeerView]: ...
+    async def pin_peer(self, card: str, actor: str) -> PeerView: ...
+    async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView: ...
+    async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]: ...
+    async def transfer(self, tid: str) -> TransferView: ...
+    async def cancel(self, tid: str, actor: str) -> TransferView: ...
+    async def reopen(self, tid: str, actor: str) -> TransferView: ...
+    async def import_path(self, path: str, actor: str) -> dict[str, Any]: ...
+    async def checks(self) -> list[CheckView]: ...
+    async def audit(self, before: int = 0, limit: int = 100) -> list[AuditView]: ...
+    async def record(self, actor: str, action: str, subject: str = "", detail: str = "") -> None: ...
+    def changes(self) -> AsyncIterator[None]: ...
+
+    # Staff and sessions (console/staff.py does the hashing)
+    async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None: ...
+    async def user_hash(self, name: str) -> tuple[str, str]: ...
+    async def users(self) -> list[UserView]: ...
+    async def session_put(self, token_hash: str, session: SessionView) -> None: ...
+    async def session_get(self, token_hash: str) -> SessionView | None: ...
+    async def session_drop(self, token_hash: str) -> None: ...
