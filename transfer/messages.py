@@ -13,7 +13,7 @@ field, a wrong type, a number out of its range or a version other than 1 is refu
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -139,7 +139,7 @@ class PackEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class SeriesEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One series: its number here, its UID, items so far, items expected (0 = unknown), closed."""
+    """One series: its number, its UID, items this record adds, items expected in all (0 = unknown), closed."""
 
     no: Count
     uid: Uid

@@ -47,7 +47,7 @@ def claimed_site(compact: str) -> SiteId:
 
 
 def check(compact: str, *, site: SiteId, aud: str, method: str, path: str, now: int) -> Request:
-    """The request, if `site` signed it for this relay, method, path and time. The body's hash is still to be checked."""
+    """The request, if `site` signed it for this relay, method, path and time. `check_body` is still to come."""
     request = open_message(Request, compact, site)
     if request.site != site or request.aud != aud or request.m != method or request.p != path:
         raise NotForMeError

@@ -1,0 +1,56 @@
+"""What a person reads before they decide, and the salted hash by which the offer is bound to it (protocol s. 2).
+
+The relay sees the hash only. The salt is required: without it the relay would guess a name and a birth year
+offline (models A24, A25).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from transfer.encoding import sha256
+from transfer.errors import SizeError
+from transfer.ids import Digest
+from transfer.messages import Reason, Time, decode, encode
+
+CAP = 2048
+SALT_SIZE = 16
+Line = Annotated[str, Meta(max_length=120)]
+
+
+class Summary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """The question in facts. `person` is initials and birth year, or "unknown"; never a promise of a count."""
+
+    person: Annotated[str, Meta(max_length=40)]
+    from_: Line
+    to: Line
+    what: Line
+    why: Reason
+    until: Time
+    alt: Annotated[list[Line], Meta(max_length=4)]
+    add: Annotated[int, Meta(ge=0, le=7 * 86400)]
+    call: Annotated[str, Meta(max_length=80)]
+    """Whom to call with a question: a ward and its number, or empty."""
+
+
+def make_summary(summary: Summary) -> str:
+    """The JSON string that travels. Raises `SizeError` over 2 KiB."""
+    text = encode(summary).decode()
+    if len(text.encode()) > CAP:
+        raise SizeError
+    return text
+
+
+def read_summary(text: str) -> Summary:
+    """The summary of a JSON string. Raises a `PeerError`."""
+    if len(text.encode()) > CAP:
+        raise SizeError
+    return decode(text.encode(), Summary)
+
+
+def summary_hash(salt: bytes, text: str) -> Digest:
+    """`sum` of the offer."""
+    return Digest(sha256(salt, text.encode()))
