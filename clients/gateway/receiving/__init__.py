@@ -1,0 +1,1 @@
+"""From an offer to images in our PACS and a receipt back."""

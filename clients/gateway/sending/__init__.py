@@ -1,0 +1,1 @@
+"""From a study here to packs at the relay, an answered question and a receipt."""

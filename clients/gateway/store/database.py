@@ -1,0 +1,116 @@
+"""The gateway's SQLite file: one connection, one thread, one function for each transaction.
+
+`run(work)` calls `work(connection)` in the database's own thread inside BEGIN IMMEDIATE ... COMMIT. A transaction is therefore
+a plain function: nothing can come between its statements, and a state and its effects change together or not at
+all. WAL with synchronous=FULL: what `run` returned from survives a power cut. `secure_delete` overwrites what is deleted; `scrub` empties the
+WAL as well, so that an erased key is nowhere in either file (protocol s. 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from clients.gateway.errors import DiskFullError
+
+T = TypeVar("T")
+Con = sqlite3.Connection
+
+
+class Database:
+    """Opened with `open`; closed with `close`. All access goes through `run`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._con: Con | None = None
+
+    async def open(self) -> None:
+        """Opens the file and brings its schema up to date."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+
+    def _open(self) -> None:
+        con = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+        self.path.chmod(0o600)
+        con.row_factory = sqlite3.Row
+        for pragma in (
+            "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", "wal_autocheckpoint=2000",
+            "journal_size_limit=67108864", "temp_store=MEMORY",
+        ):  # fmt: skip
+            con.execute(f"PRAGMA {pragma}")
+        self._con = con
+        self._migrate(con)
+
+    def _migrate(self, con: Con) -> None:
+        done = con.execute("PRAGMA user_version").fetchone()[0]
+        folder = resources.files("clients.gateway.store") / "migrations"
+        for script in sorted(p for p in folder.iterdir() if p.name.endswith(".sql")):
+            number = int(script.name.split("_")[0])
+            if number > done:
+                con.executescript(
+                    f"BEGIN IMMEDIATE; {script.read_text('utf-8')}; PRAGMA user_version={number}; COMMIT;"
+                )
+
+    async def run(self, work: Callable[[Con], T]) -> T:
+        """The result of `work` in one transaction; an exception rolls it back. Raises `DiskFullError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    def _run(self, work: Callable[[Con], T]) -> T:
+        con = self._con
+        assert con is not None, "the database is not open"
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(con)
+                con.execute("COMMIT")
+            except BaseException:
+                if con.in_transaction:
+                    con.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as why:
+            if "full" in str(why) or "disk I/O" in str(why):
+                raise DiskFullError from None
+            raise
+        return result
+
+    async def scrub(self) -> None:
+        """Moves the WAL into the file and empties it: after an erasure."""
+
+        def work() -> None:
+            assert self._con is not None
+            self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """Waits for what runs, then closes the file."""
+
+        def work() -> None:
+            if self._con is not None:
+                self._con.close()
+                self._con = None
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._thread.shutdown()
+
+
+def one(con: Con, sql: str, args: Sequence[Any] = ()) -> sqlite3.Row | None:
+    """The first row, or None."""
+    row: sqlite3.Row | None = con.execute(sql, args).fetchone()
+    return row
+
+
+def rows(con: Con, sql: str, args: Sequence[Any] = ()) -> list[sqlite3.Row]:
+    """All rows."""
+    return con.execute(sql, args).fetchall()
+
+
+def value(con: Con, sql: str, args: Sequence[Any] = ()) -> Any:
+    """The first column of the first row, or None."""
+    row = con.execute(sql, args).fetchone()
+    return row[0] if row else None
