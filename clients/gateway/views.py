@@ -1,4 +1,5 @@
-"""What the gateway's engine shows to its pages, its command line and its control socket: frozen values, no methods.
+"""What the gateway's engine shows to its pages, its command line and its control socket: frozen values, no
+methods.
 
 `Engine` is the one door to the engine. Pages and commands hold an `Engine` and nothing else: the real one in
 the same process, or a client of the control socket beside a running gateway. Ids are lower-case hex text.
@@ -188,7 +189,10 @@ class SessionView(View):
     user: str
     role: str
     csrf: str
+    started_at: int
+    """The sign-in: no use of the session moves its end further than 12 hours from here."""
     expires_at: int
+    """30 minutes after the last use, or 12 hours after the sign-in, whatever comes first."""
 
 
 class Engine(Protocol):
@@ -217,7 +221,10 @@ class Engine(Protocol):
 
     # Staff and sessions (console/staff.py does the hashing)
     async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None: ...
-    async def user_hash(self, name: str) -> tuple[str, str]: ...
+    async def user_hash(self, name: str) -> tuple[str, str]:
+        """(password hash, role). `AbsentError` for a name that is unknown or disabled."""
+        ...
+
     async def users(self) -> list[UserView]: ...
     async def session_put(self, token_hash: str, session: SessionView) -> None: ...
     async def session_get(self, token_hash: str) -> SessionView | None: ...
