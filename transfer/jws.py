@@ -48,7 +48,9 @@ def verify(name: str, compact: str, public: bytes, cap: int) -> bytes:
 
 
 def digest(compact: str) -> Digest:
-    """H over the whole text as received."""
+    """H over the whole text as received; `HeaderError` for what is no compact text (it may come inside a box)."""
+    if not compact.isascii():
+        raise HeaderError
     return Digest(sha256(compact.encode("ascii")))
 
 
