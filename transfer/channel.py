@@ -20,6 +20,8 @@ from transfer.mailbox import BODY_CAP
 
 Direction = Literal["s2p", "p2s"]
 _LABEL = b"tt1/ch/"
+_ROOM = BODY_CAP * 3 // 4 - 128
+"""Text that still fits one mailbox body as base64url, with the tag, `Tb` and the JSON around it."""
 
 
 class ChannelState(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ class Channel:
 
     def seal(self, plain: bytes) -> bytes:
         """The next box. Raises `SizeError` where it would not fit a mailbox body."""
-        if len(plain) > BODY_CAP * 3 // 4 - 64:
+        if len(plain) > _ROOM:
             raise SizeError
         s = self.state
         box = AESGCM(s.out_key).encrypt(s.sent.to_bytes(12, "big"), plain, _LABEL + s.out.encode())
