@@ -35,6 +35,7 @@ from transfer.errors import (
     SignatureError,
     SizeError,
     StateError,
+    VersionError,
 )
 from transfer.ids import BlobKey, PublicKey, RunId, SiteId, Tid
 from transfer.mailbox import (
@@ -53,6 +54,7 @@ from transfer.mailbox import (
     Stop,
     Tag64,
     Tombstone,
+    read_body,
 )
 from transfer.messages import Grant, Offer, decode, encode, open_message, peek, sign_message
 from transfer.summary import Summary, read_summary, summary_hash
@@ -122,7 +124,9 @@ class _Machine:
 
 
 def prs(q: bytes, code: str) -> bytes:
-    """The password of both sides."""
+    """The password of both sides. Raises `HeaderError` for a code that is not ASCII digits."""
+    if not (code.isascii() and code.isdigit()):
+        raise HeaderError
     return lv(q) + lv(code.encode("ascii"))
 
 
@@ -144,7 +148,7 @@ class PhoneDoor(_Machine):
 
     def __init__(self, q: bytes, code: str, random: Callable[[int], bytes]) -> None:
         super().__init__()
-        self._q, self._code = q, code
+        self._q, self._prs = q, prs(q, code)
         self._scalar = random(32)
         self._key = SigningKey(random(32))
         self.run = RunId(random(16))
@@ -154,15 +158,15 @@ class PhoneDoor(_Machine):
         """m0 in, m1 out. Raises `EndedError` for a tombstone, else a `PeerError`."""
         self._step("hello")
         try:
-            self._m0 = decode(body, Hello)
+            self._m0 = read_body(body, Hello)
         except PeerError as why:
             self.state = "DEAD"
             try:
-                raise EndedError(decode(body, Tombstone).ended)
-            except HeaderError:
+                raise EndedError(read_body(body, Tombstone).ended)
+            except (HeaderError, SizeError, VersionError):
                 raise why from None
         self._sid = self._m0.tid + self.run
-        g = cpace.generator(prs(self._q, self._code), channel_id(self._m0.s), self._sid)
+        g = cpace.generator(self._prs, channel_id(self._m0.s), self._sid)
         self._ya = cpace.multiply(self._scalar, g)
         mac = gate(self._q, self._m0.tid, self.run, self._ya, self.vp) if self._q else b""
         return Start(v=1, nP=self.run, Ya=Point32(self._ya), vP=self.vp, gate=BlobKey(mac))
@@ -171,7 +175,7 @@ class PhoneDoor(_Machine):
         """m2 in, m3 out."""
         self._step("point")
         try:
-            m2 = decode(body, Point)
+            m2 = read_body(body, Point)
             k = cpace.multiply(self._scalar, m2.Yb)
         except PeerError as why:
             raise self._refuse(why) from None
@@ -184,15 +188,17 @@ class PhoneDoor(_Machine):
         """m4 in. Raises `WrongPinError` (tries left) or `LockedError`: neither can be authenticated."""
         self._step("answer")
         try:
-            refusal = decode(body, Refusal)
-        except HeaderError:
-            pass
-        else:
-            raise self._refuse(WrongPinError(refusal.left) if refusal.error == "wrong" else LockedError())
-        try:
-            return self._read_question(decode(body, Answer))
+            self._hear_refusal(body)
+            return self._read_question(read_body(body, Answer))
         except PeerError as why:
             raise self._refuse(why) from None
+
+    def _hear_refusal(self, body: bytes) -> None:
+        try:
+            refusal = read_body(body, Refusal)
+        except HeaderError:
+            return  # then it is the answer
+        raise WrongPinError(refusal.left) if refusal.error == "wrong" else LockedError
 
     def _read_question(self, m4: Answer) -> Asked:
         if not same(m4.Tb, self._expected):
@@ -217,12 +223,16 @@ class PhoneDoor(_Machine):
         )
 
     def decide(self, d: str, *, by: str, name: str, rel: str, lang: str, t: int) -> Sealed:
-        """m5 with the grant G, signed by this run's key."""
+        """m5 with the grant G, signed by this run's key. `HeaderError` for a form that needs correcting: ask again."""
         self._step("decide")
-        grant = Grant(
-            v=1, tid=self._m0.tid, offer=self._hash, d=d, by=by, name=name, rel=rel, lang=lang, t=t  # type: ignore[arg-type]
-        )  # fmt: skip
-        compact = sign_message(decode(encode(grant), Grant), self._key)
+        try:
+            grant = Grant(
+                v=1, tid=self._m0.tid, offer=self._hash, d=d, by=by, name=name, rel=rel, lang=lang, t=t  # type: ignore[arg-type]
+            )  # fmt: skip
+            compact = sign_message(decode(encode(grant), Grant), self._key)
+        except (HeaderError, ValueError):
+            self.state = "ASKED"
+            raise HeaderError from None
         return Sealed(v=1, box=BlobKey(self._channel.seal(compact.encode())))
 
     def stop(self) -> Sealed:
@@ -234,7 +244,7 @@ class PhoneDoor(_Machine):
         """m6 in."""
         self._step("status")
         try:
-            return decode(self._channel.open(decode(body, Sealed).box), Status)
+            return decode(self._channel.open(read_body(body, Sealed).box), Status)
         except PeerError as why:
             raise self._refuse(why) from None
 
@@ -248,7 +258,7 @@ class SiteDoor(_Machine):
         self, *, q: bytes, code: str, tid: Tid, site: SiteId, offer: str, random: Callable[[int], bytes]
     ) -> None:
         super().__init__()
-        self._q, self._code, self._tid, self._site = q, code, tid, site
+        self._q, self._prs, self._tid, self._site = q, prs(q, code), tid, site
         self._offer = offer
         self._scalar = random(32)
 
@@ -260,7 +270,7 @@ class SiteDoor(_Machine):
             raise self._refuse(SignatureError())
         self.run, self.vp = m1.nP, m1.vP
         self._sid = self._tid + m1.nP
-        g = cpace.generator(prs(self._q, self._code), channel_id(self._site), self._sid)
+        g = cpace.generator(self._prs, channel_id(self._site), self._sid)
         yb = cpace.multiply(self._scalar, g)
         digest = jws.digest(self._offer)
         try:
@@ -274,10 +284,10 @@ class SiteDoor(_Machine):
 
     def prove(self, m3: Proof) -> bool:
         """Whether the phone knew the PIN. The caller has spent a try, on disk, before it asks."""
+        self._step("prove")
         if not same(m3.Ta, self._expected):
             self.state = "DEAD"
             return False
-        self._step("prove")
         self.channel = Channel.derive(self._isk, self._sid, "s2p")
         self.check = check_code(self._isk, self._sid)
         return True

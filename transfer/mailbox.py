@@ -11,13 +11,14 @@ moves on. Each body is JSON with base64url values, at most 16 KiB. The relay sto
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from transfer.errors import SizeError
 from transfer.ids import BlobKey, Digest, Fixed, PublicKey, RunId, SiteId, Tid
-from transfer.messages import Time
+from transfer.messages import Time, decode
 
 BODY_CAP = 16384
 """Bytes of one body."""
@@ -134,3 +135,13 @@ class Status(Body, frozen=True, forbid_unknown_fields=True):
     refused: str
     decided: Decided | None
     code: Annotated[str, Meta(max_length=16)]
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read_body(data: bytes, kind: type[B]) -> B:
+    """One body from the relay. Raises `SizeError` over its cap, before anything is parsed, else as `decode`."""
+    if len(data) > BODY_CAP:
+        raise SizeError
+    return decode(data, kind)
