@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from transfer.encoding import b64, hkdf, unb64
@@ -15,6 +16,7 @@ from transfer.ids import MailboxId
 
 Q_SIZE = 16
 PIN_DIGITS = 6
+_PAGE = re.compile(r"https?://[^\s\x00-\x1f\x7f/]+(/[^\s\x00-\x1f\x7f]*)?")
 _DAMM = (
     "0317598642", "7092154863", "4206871359", "1750983426", "6123045978",
     "3674209581", "5869720134", "8945362017", "9438617205", "2581436790",
@@ -38,7 +40,7 @@ def read_link(link: str) -> tuple[str, bytes]:
     page, _, door = address.rpartition("/")
     if door in ("v", "p") and page:
         raise NotYetError
-    if door != "s" or not hash_mark or not page.startswith(("https://", "http://")):
+    if door != "s" or not hash_mark or not _PAGE.fullmatch(page):
         raise HeaderError
     version, dot, text = fragment.partition(".")
     if not dot:
@@ -58,7 +60,9 @@ def make_pin(random: Callable[[int], bytes], digits: int = PIN_DIGITS) -> str:
 
 
 def damm(digits: str) -> str:
-    """The check digit of the voice door's code."""
+    """The check digit of the voice door's code. Raises `HeaderError` where that is not ASCII digits."""
+    if not digits.isascii() or not digits.isdigit():
+        raise HeaderError
     row = 0
     for d in digits:
         row = int(_DAMM[row][int(d)])
