@@ -3,7 +3,8 @@
 What `Chain` makes sure of, for R:
 
 - each record is signed by S, names this cid, carries the next number and the hash of the one before;
-- a record lists data packs in the order of their numbers, each once, with the hash of its ciphertext;
+- a record lists data packs in the order of their numbers, each once and of a bucket's size, with the hash of
+  its ciphertext;
 - items are numbered without a gap, none overlaps the one before, each lies within the listed packs' stream;
 - a series, once closed, gets no more items; `have` is the number of its items that the record adds;
 - after `end` nothing follows, and `total` is the number of items.
@@ -22,7 +23,7 @@ from transfer import jws
 from transfer.errors import ChainError
 from transfer.ids import Cid, Digest, SiteId
 from transfer.messages import ItemEntry, Manifest, PackEntry, SeriesEntry, open_message, sign_message
-from transfer.packs import LENGTH, OVERHEAD
+from transfer.packs import LENGTH, OVERHEAD, SIZES
 
 RECORD_PACKS = 16
 """A record at least every so many data packs."""
@@ -78,7 +79,7 @@ class Chain:
         return record
 
     def _add_pack(self, pack: PackEntry) -> None:
-        if pack.kind != "D" or pack.n <= self._last_pack:
+        if pack.kind != "D" or pack.n <= self._last_pack or pack.size not in SIZES:
             raise ChainError
         self._last_pack = pack.n
         self.packs[pack.n] = pack.hash
