@@ -101,11 +101,14 @@ def read_prekey(compact: str, *, site: SiteId, now: int) -> Prekey:
 
 
 def seal_to(public: bytes, plain: bytes, info: bytes) -> bytes:
-    """HPKE base mode seal (RFC 9180 6.1) to a pre-key's public half; everything bound goes into `info`."""
+    """HPKE base mode seal (RFC 9180 6.1) to a pre-key's public half; everything bound goes into `info`.
+
+    Raises `HashError` where that half is no key, or one of small order.
+    """
     try:
         key = MLKEM768X25519PublicKey(
             MLKEM768PublicKey.from_public_bytes(public[:_ML]), X25519PublicKey.from_public_bytes(public[_ML:])
         )
+        return bytes(_SUITE.encrypt(plain, key, info))
     except ValueError:
         raise HashError from None
-    return bytes(_SUITE.encrypt(plain, key, info))
