@@ -1,9 +1,10 @@
 """The gateway's SQLite file: one connection, one thread, one function for each transaction.
 
-`run(work)` calls `work(connection)` in the database's own thread inside BEGIN IMMEDIATE ... COMMIT. A transaction is therefore
-a plain function: nothing can come between its statements, and a state and its effects change together or not at
-all. WAL with synchronous=FULL: what `run` returned from survives a power cut. `secure_delete` overwrites what is deleted; `scrub` empties the
-WAL as well, so that an erased key is nowhere in either file (protocol s. 1).
+`run(work)` calls `work(connection)` in the database's own thread inside BEGIN IMMEDIATE ... COMMIT. A
+transaction is therefore a plain function: nothing can come between its statements, and a state and its
+effects change together or not at all. WAL with synchronous=FULL: what `run` returned from survives a power
+cut. `secure_delete` overwrites what is deleted; `scrub` empties the WAL as well, so that an erased key is
+nowhere in either file (protocol s. 1).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Database:
     def _migrate(self, con: Con) -> None:
         done = con.execute("PRAGMA user_version").fetchone()[0]
         folder = resources.files("clients.gateway.store") / "migrations"
-        for script in sorted(p for p in folder.iterdir() if p.name.endswith(".sql")):
+        for script in sorted((p for p in folder.iterdir() if p.name.endswith(".sql")), key=lambda p: p.name):
             number = int(script.name.split("_")[0])
             if number > done:
                 con.executescript(

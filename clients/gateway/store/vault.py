@@ -1,8 +1,8 @@
 """The vault: secrets at rest are sealed under the site key (protocol s. 1).
 
-The site key is 32 bytes in `DIR/site.key` (mode 0600), or a systemd credential of that name. It protects the database file where it is
-copied without the key (a backup, a support case); whoever has both has all. Each purpose has a key of its own, so that
-one column's ciphertext means nothing in another.
+The site key is 32 bytes in `DIR/site.key` (mode 0600), or a systemd credential of that name. It protects
+the database file where it is copied without the key (a backup, a support case); whoever has both has all.
+Each purpose has a key of its own, so that one column's ciphertext means nothing in another.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Vault:
         try:
             key = path.read_bytes()
         except OSError:
-            raise ConfigError("The site key is missing. Restore site.key from the backup, or make a new gateway.") from None
+            raise ConfigError("The site key is missing. Restore site.key from the backup.") from None
         if len(key) != SIZE:
             raise ConfigError("The site key is damaged. Restore site.key from the backup.")
         return cls(key)
@@ -65,4 +65,6 @@ class Vault:
         try:
             return Aead(hkdf(self._key, b"", b"tt1/vault/" + label)).decrypt(sealed, label)
         except (CryptoError, ValueError):
-            raise ConfigError("The site key does not fit the database. Restore both from one backup.") from None
+            raise ConfigError(
+                "The site key does not fit the database. Restore both from one backup."
+            ) from None

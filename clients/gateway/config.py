@@ -1,0 +1,183 @@
+"""`DIR/gateway.toml`: what a hospital decides. Written by `gateway init` with comments, read at each start,
+strictly.
+
+An unknown key or a value of the wrong type is a `ConfigError` that names the key. Secrets are not in it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from clients.gateway.errors import ConfigError
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+AeTitle = Annotated[str, Meta(pattern=r"^(?! )[ -\[\]-~]{1,16}(?<! )\Z")]
+"""PS3.5 6.2, value representation AE: up to 16 characters, no backslash, no control character."""
+Address = Annotated[str, Meta(pattern=r"^[^\s:]*(:[^\s:]*)*:[0-9]{1,5}\Z", max_length=200)]
+"""HOST:PORT."""
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file."""
+
+
+class SiteSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=80)]
+    place: Annotated[str, Meta(max_length=80)] = ""
+    page: str = ""
+    call: Annotated[str, Meta(max_length=80)] = ""
+    roles: list[str] = ["send", "receive"]
+
+
+class RelaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+\Z")]
+    ca_file: str = ""
+
+
+class DicomSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    aet: AeTitle = "TRAUMATX"
+    listen: Address = "127.0.0.1:11112"
+    allow_aets: list[AeTitle] = []
+    max_associations: Annotated[int, Meta(ge=1, le=200)] = 20
+    max_instance_bytes: Annotated[int, Meta(ge=2**16)] = 2**31
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 2**28
+
+
+class PagesSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    listen: Address = "127.0.0.1:8480"
+    cert: str = ""
+    key: str = ""
+
+
+class PacsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    aet: AeTitle
+    address: Address
+    associations: Annotated[int, Meta(ge=1, le=4)] = 1
+
+
+class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    offer_seconds: Annotated[int, Meta(ge=60, le=86400)] = 7200
+    quiet_seconds: Annotated[int, Meta(ge=1, le=86400)] = 60
+    prefetch_bytes: Annotated[int, Meta(ge=0)] = 20 * 2**30
+    deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 86400)] = 7200
+    keep_seconds: Annotated[int, Meta(ge=0, le=30 * 86400)] = 86400
+
+
+class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    site: SiteSection
+    relay: RelaySection
+    dicom: DicomSection = DicomSection()
+    pages: PagesSection = PagesSection()
+    pacs: PacsSection | None = None
+    policy: PolicySection = PolicySection()
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """(host, port) of HOST:PORT. Raises `ConfigError`."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"'{address}' is not HOST:PORT. Correct it and start again.")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def load_config(folder: Path) -> Config:
+    """The configuration of `folder`. Raises `ConfigError` with the key that is wrong."""
+    path = folder / "gateway.toml"
+    try:
+        return parse_config(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("There is no gateway in this folder. Make one with `gateway init DIR`.") from None
+
+
+def parse_config(text: str) -> Config:
+    """The configuration of a TOML text. Raises `ConfigError`."""
+    try:
+        config = msgspec.convert(tomllib.loads(text), Config)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as why:
+        raise ConfigError(f"gateway.toml: {why}. Correct it and start again.") from None
+    for address in (config.dicom.listen, config.pages.listen, config.pacs and config.pacs.address):
+        if address:
+            split_address(address)
+    host = split_address(config.pages.listen)[0]
+    if not config.pages.cert and host not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigError(
+            "The staff pages may leave this machine only with a certificate. "
+            "Give pages.cert and pages.key, or listen on 127.0.0.1."
+        )
+    return config
+
+
+_TEMPLATE = """\
+# One hospital's gateway. Restart `trauma-transfer gateway run` after a change.
+
+[site]
+name = {name}          # what the other hospital and the patient read
+place = ""             # town, for people
+call = ""              # whom a patient may call with a question: a ward and its number
+page = ""              # where the phone page is served, if not by the relay
+
+[relay]
+url = {relay}
+{ca}ca_file = {ca_file}           # a CA of your own, PEM; else the machine's
+
+[dicom]                # where scanners and the PACS send studies to
+aet = {aet}
+listen = {dicom}
+allow_aets = {allow}   # calling AE titles that may send; empty: any, from this machine only
+
+[pages]                # desk and inbox for staff; only 127.0.0.1 without a certificate
+listen = {http}
+cert = {cert}
+key = {key}
+
+{no_pacs}[pacs]                 # where studies from other hospitals are stored
+{no_pacs}aet = {pacs_aet}
+{no_pacs}address = {pacs}
+{no_pacs}associations = 1       # 2 where the PACS allows it: faster
+
+[policy]
+offer_seconds = 7200   # how long the patient may take to answer
+quiet_seconds = 60     # a study with no new image for so long is complete
+prefetch_bytes = 21474836480   # sealed bytes to fetch before the yes, for all offers together
+deadline_seconds = 7200        # after the last image was announced, how long the PACS may take
+keep_seconds = 86400   # how long a study stays here after its last transfer ended
+"""
+
+
+def render_config(
+    *,
+    name: str,
+    relay: str,
+    ca_file: str = "",
+    aet: str = "TRAUMATX",
+    dicom: str = "127.0.0.1:11112",
+    allow_aets: tuple[str, ...] = (),
+    http: str = "127.0.0.1:8480",
+    http_cert: str = "",
+    http_key: str = "",
+    pacs: str = "",
+) -> str:
+    """The commented text of a new gateway.toml; `pacs` is AET@HOST:PORT. Raises `ConfigError`."""
+    pacs_aet, at, pacs_address = pacs.partition("@")
+    if pacs and not at:
+        raise ConfigError("The PACS is given as AET@HOST:PORT. Correct it and try again.")
+    text = _TEMPLATE.format(
+        name=_quote(name), relay=_quote(relay.rstrip("/")), ca="" if ca_file else "# ", ca_file=_quote(ca_file),
+        aet=_quote(aet), dicom=_quote(dicom), allow="[" + ", ".join(map(_quote, allow_aets)) + "]",
+        http=_quote(http), cert=_quote(http_cert), key=_quote(http_key), no_pacs="" if pacs else "# ",
+        pacs_aet=_quote(pacs_aet or "PACS"), pacs=_quote(pacs_address or "127.0.0.1:104"),
+    )  # fmt: skip
+    parse_config(text)
+    return text
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string (the same escapes as JSON's)."""
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

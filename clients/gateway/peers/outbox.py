@@ -1,0 +1,109 @@
+"""The outbox: what another party must learn stays here until that party says that it has it (protocol s. 10).
+
+Four kinds of entries, written in the same transaction as the state that they tell of:
+
+    queue    a signed message to a site; leaves with that site's `ack` (end to end), not with the relay's 200
+    ack      such an `ack`; leaves with the relay's 200 (lost, the message comes again and is acknowledged again)
+    mailbox  a body for a phone's mailbox; leaves with the relay's 200
+    relay    a call that makes the relay forget or know something (delete packs, readers); leaves with its 200
+
+`run` sends what is due, oldest first, each with its own backoff, so that one dead mailbox holds nothing up.
+The same bytes may be sent any number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import structlog
+
+from clients.gateway.clock import Clock, Signal
+from clients.gateway.errors import RelayDownError
+from clients.gateway.peers.relay import RelayClient, RelayRefusal
+from clients.gateway.store.database import Con, Database, rows
+from transfer.encoding import sha256
+from transfer.ids import Cid, SiteId, Tid
+
+log = structlog.get_logger()
+_BATCH = 32
+_FIRST, _MOST = 2, 300
+"""Seconds of backoff."""
+_RESEND = 60
+"""Seconds after which a message that the relay took is sent again while its ack is missing."""
+
+
+def post(con: Con, kind: str, target: str, body: str | bytes, tid: Tid | None, now: int) -> None:
+    """Adds an entry; the same one again is the same one. `target`: a site in hex, or a path at the relay."""
+    data = body.encode() if isinstance(body, str) else body
+    con.execute(
+        "INSERT INTO outbox (kind, target, body, hash, tid, created_at, next_at) VALUES (?,?,?,?,?,?,?)"
+        " ON CONFLICT (kind, target, hash) DO NOTHING",
+        (kind, target, data, sha256(data), tid, now, now),
+    )
+
+
+def acknowledged(con: Con, digest: bytes) -> None:
+    """The other site has this message."""
+    con.execute("DELETE FROM outbox WHERE kind='queue' AND hash=?", (digest,))
+
+
+def forget(con: Con, kind: str, target: str) -> None:
+    """Takes back what waits for one target: something newer replaces it."""
+    con.execute("DELETE FROM outbox WHERE kind=? AND target=?", (kind, target))
+
+
+class Outbox:
+    """Sends what `post` left."""
+
+    def __init__(self, db: Database, relay: RelayClient, clock: Clock, signal: Signal) -> None:
+        self._db, self._relay, self._clock, self._signal = db, relay, clock, signal
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            seen = self._signal.seen
+            now = self._clock.now()
+            due = await self._db.run(
+                lambda con, now=now: rows(
+                    con, "SELECT * FROM outbox WHERE next_at<=? ORDER BY id LIMIT ?", (now, _BATCH)
+                )
+            )
+            if due:
+                await asyncio.gather(*(self._send(row) for row in due))
+            if len(due) < _BATCH:
+                await self._signal.wait(seen, 1.0)
+
+    async def _send(self, entry: sqlite3.Row) -> None:
+        kind, wait, gone = entry["kind"], _RESEND, entry["kind"] != "queue"
+        try:
+            await self._deliver(kind, entry["target"], entry["body"])
+        except (
+            RelayRefusal
+        ) as why:  # a repetition changes nothing; a message waits for better days all the same
+            log.warning("outbox entry refused", kind=kind, code=why.code)
+            wait = _MOST
+        except RelayDownError:
+            wait, gone = min(_FIRST * 2 ** entry["attempts"], _MOST), False
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            if gone:
+                con.execute("DELETE FROM outbox WHERE id=?", (entry["id"],))
+            else:
+                con.execute(
+                    "UPDATE outbox SET next_at=?, attempts=min(attempts+1, 20) WHERE id=?",
+                    (now + wait, entry["id"]),
+                )
+
+        await self._db.run(work)
+
+    async def _deliver(self, kind: str, target: str, body: bytes) -> None:
+        if kind in ("queue", "ack"):
+            await self._relay.post_message(SiteId.from_hex(target), body.decode())
+        elif kind == "mailbox":
+            await self._relay.call("PUT", target, body)
+        elif target.startswith("delete:"):
+            await self._relay.delete_packs(Cid.from_hex(target.removeprefix("delete:")))
+        else:
+            await self._relay.call("POST", target, body)

@@ -1,0 +1,153 @@
+"""Paired sites: pinned after a person compared the fingerprint; and the pre-keys of both sides (protocol s. 0, 1).
+
+Our own pre-keys: a new one each day, offered for 72 hours, private half erased 48 hours after that. A peer's pre-key is fetched when
+an offer needs it and verified under the pinned key, so a relay can withhold one but not invent one.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from clients.gateway.clock import Clock, Random
+from clients.gateway.errors import AbsentError
+from clients.gateway.peers.relay import RelayClient
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, Database, one, rows, value
+from clients.gateway.store.vault import Vault
+from transfer.errors import PeerError
+from transfer.ids import Kid, SiteId
+from transfer.messages import Card, Prekey
+from transfer.prekeys import DELETE_AFTER, RENEW, PrekeyPair, read_prekey
+from transfer.release import Pin
+from transfer.sites import Identity, read_card
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A pinned site."""
+
+    site: SiteId
+    name: str
+    place: str
+    roles: tuple[str, ...]
+    pinned_at: int
+    pinned_by: str
+    prekey_exp: int
+
+    @property
+    def pin(self) -> Pin:
+        """What the trust rules need of it."""
+        return Pin(self.site)
+
+
+class Pins:
+    """Who is paired, and whose keys are good now."""
+
+    def __init__(
+        self, db: Database, vault: Vault, identity: Identity, relay: RelayClient, clock: Clock, random: Random
+    ) -> None:
+        self._db, self._vault, self._identity = db, vault, identity
+        self._relay, self._clock, self._random = relay, clock, random
+
+    async def pin(self, card_text: str, actor: str) -> Card:
+        """Pins the site of a card whose fingerprint a person has compared. Raises a `PeerError`."""
+        card = read_card(card_text)
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            con.execute(
+                "INSERT INTO peers (site, card, name, place, page, roles, pinned_at, pinned_by) VALUES (?,?,?,?,?,?,?,?)"
+                " ON CONFLICT (site) DO UPDATE SET card=excluded.card, name=excluded.name, place=excluded.place,"
+                " page=excluded.page, roles=excluded.roles",
+                (card.site, card_text.strip(), card.name, card.place, card.page, " ".join(card.roles), now, actor),
+            )
+            audit.record(con, actor, "peer.pin", card.site.hex(), "", now)
+
+        await self._db.run(work)
+        return card
+
+    async def all(self) -> list[Peer]:
+        """Every pinned site, by name."""
+        return await self._db.run(lambda con: [_peer(r) for r in rows(con, "SELECT * FROM peers ORDER BY name")])
+
+    async def find(self, name: str) -> Peer:
+        """The site of this id (base64url or hex) or name. Raises `AbsentError`."""
+        matches = [p for p in await self.all() if name in (p.site.text, p.site.hex(), p.name)]
+        if len(matches) != 1:
+            raise AbsentError("No paired site has this name. Pair it first: `gateway pin DIR CARD`.")
+        return matches[0]
+
+    async def get(self, site: SiteId) -> Peer | None:
+        """The pinned site of this id, or None."""
+        row = await self._db.run(lambda con: one(con, "SELECT * FROM peers WHERE site=?", (site,)))
+        return _peer(row) if row else None
+
+    # Pre-keys of peers
+
+    async def prekey_of(self, site: SiteId, until: int) -> tuple[str, Prekey] | None:
+        """The pre-key of a peer that is valid now and longest; fetched if the known one ends before `until`."""
+        stored = await self._db.run(lambda con: value(con, "SELECT prekey FROM peers WHERE site=?", (site,)))
+        best = self._verified([stored] if stored else [], site)
+        if best is None or best[1].exp < until:
+            best = self._verified(await self._relay.prekeys(site), site) or best
+            if best is not None:
+                text, message = best
+                await self._db.run(
+                    lambda con: con.execute(
+                        "UPDATE peers SET prekey=?, prekey_exp=? WHERE site=?", (text, message.exp, site)
+                    )
+                )
+        return best
+
+    def _verified(self, texts: list[str], site: SiteId) -> tuple[str, Prekey] | None:
+        good: list[tuple[str, Prekey]] = []
+        for text in texts[:16]:
+            try:
+                good.append((text, read_prekey(text, site=site, now=self._clock.now())))
+            except PeerError:
+                continue
+        return max(good, key=lambda pair: pair[1].exp, default=None)
+
+    # Our own
+
+    async def renew(self) -> None:
+        """Makes today's pre-key if there is none, offers it, erases old private halves."""
+        now = self._clock.now()
+
+        def work(con: Con) -> tuple[list[tuple[bytes, str]], bool]:
+            newest = value(con, "SELECT max(exp) FROM prekeys") or 0
+            if newest < now + 2 * RENEW:
+                pair = PrekeyPair.generate(self._random)
+                text = pair.publish(self._identity.key, now)
+                exp = read_prekey(text, site=self._identity.site, now=now).exp
+                con.execute(
+                    "INSERT INTO prekeys (kid, pair_sealed, message, exp) VALUES (?,?,?,?)",
+                    (pair.kid, self._vault.seal("prekey", pair.seed + pair.scalar), text, exp),
+                )
+            gone = con.execute("DELETE FROM prekeys WHERE exp<?", (now - DELETE_AFTER,)).rowcount
+            waiting = rows(con, "SELECT kid, message FROM prekeys WHERE published=0 AND exp>?", (now,))
+            return [(r["kid"], r["message"]) for r in waiting], gone > 0
+
+        waiting, erased = await self._db.run(work)
+        if erased:
+            await self._db.scrub()
+        for kid, text in waiting:
+            await self._relay.publish_prekey(kid, text)
+            await self._db.run(
+                lambda con, kid=kid: con.execute("UPDATE prekeys SET published=1 WHERE kid=?", (kid,))
+            )
+
+    def own_pair(self, con: Con, kid: Kid) -> PrekeyPair | None:
+        """Our private pre-key of this id, or None once it was erased."""
+        sealed = value(con, "SELECT pair_sealed FROM prekeys WHERE kid=?", (kid,))
+        if sealed is None:
+            return None
+        plain = self._vault.open("prekey", sealed)
+        return PrekeyPair(plain[:64], plain[64:])
+
+
+def _peer(row: object) -> Peer:
+    r: dict[str, object] = dict(row)  # type: ignore[call-overload]
+    return Peer(
+        SiteId(bytes(r["site"])), str(r["name"]), str(r["place"]), tuple(str(r["roles"]).split()),  # type: ignore[call-overload]
+        int(str(r["pinned_at"])), str(r["pinned_by"]), int(str(r["prekey_exp"])),
+    )  # fmt: skip

@@ -1,0 +1,239 @@
+"""The relay as this gateway sees it: signed requests over HTTPS, outbound only (docs/spec/relay-http.md).
+
+Each call is signed afresh and may be repeated: the relay's answers are idempotent. A failure is one of
+three: `RelayDownError` (no answer, 5xx, 429: try again later), `RelayRefusal` (the relay said no, with its
+code: a repetition changes nothing), or a time-out of a long poll, which is no failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+import truststore
+from nacl.signing import SigningKey
+
+from clients.gateway.clock import Clock, Random
+from clients.gateway.errors import ConfigError, GatewayError, RelayDownError
+from transfer.ids import Cid, MailboxId, RunId, SiteId
+from transfer.requests import HEADER, make_request
+
+POLL = 25
+"""Seconds of a long poll."""
+_SMALL = aiohttp.ClientTimeout(total=20, connect=8)
+_LONG = aiohttp.ClientTimeout(total=POLL + 15, connect=8)
+_BULK = aiohttp.ClientTimeout(total=300, connect=8, sock_read=30)
+_ANSWER_CAP = 8 * 2**20
+Method = Literal["GET", "PUT", "POST", "DELETE"]
+T = TypeVar("T")
+
+
+class RelayRefusal(GatewayError):
+    """The relay refused a request of this gateway. Call the relay's operator if this stays."""
+
+    code = "relay-refused"
+
+    def __init__(self, status: int, code: str) -> None:
+        self.status = status
+        super().__init__(code=f"relay-{code}")
+
+
+class SiteEntry(msgspec.Struct, frozen=True):
+    """A queue entry: a message of a site (`source`, `body`) or of a phone (`mb`, `run`, `slot`, `i`, `body`)."""
+
+    seq: int
+    at: int
+    body: Any
+    source: str = msgspec.field(name="from", default="")
+    mb: str = ""
+    run: str = ""
+    slot: int = 0
+    i: int = 0
+
+
+class _Queue(msgspec.Struct, frozen=True):
+    messages: list[SiteEntry]
+
+
+class _Prekeys(msgspec.Struct, frozen=True):
+    prekeys: list[str]
+
+
+class PackLine(msgspec.Struct, frozen=True, array_like=True):
+    """A pack as the relay lists it."""
+
+    n: int
+    kind: str
+    size: int
+
+
+class PackList(msgspec.Struct, frozen=True):
+    """Packs in the order of their arrival, and what to ask from next."""
+
+    packs: list[PackLine]
+    next: int
+
+
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """The hospital's own CA, else the machine's trust store."""
+    if ca_file:
+        try:
+            return ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError):
+            raise ConfigError("relay.ca_file cannot be read as PEM. Correct it and start again.") from None
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def tuned_socket(info: Any) -> socket.socket:
+    """A client socket: no Nagle delay, BBR where the kernel has it (performance: loss)."""
+    sock = socket.socket(family=info[0], type=info[1], proto=info[2])
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    congestion = getattr(socket, "TCP_CONGESTION", None)
+    if congestion is not None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, congestion, b"bbr")
+        except OSError:
+            pass
+    return sock
+
+
+class RelayClient:
+    """One site's client. `skew` is the relay's clock minus ours, in seconds, as of the last answer."""
+
+    def __init__(self, url: str, key: SigningKey, clock: Clock, random: Random, ca_file: str = "") -> None:
+        parts = urlsplit(url)
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.skew = 0
+        self._key, self._clock, self._random = key, clock, random
+        tls = tls_context(ca_file) if parts.scheme == "https" else False
+        self._tls: ssl.SSLContext | bool = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Makes the connection pool."""
+        connector = aiohttp.TCPConnector(
+            ssl=self._tls, limit=64, keepalive_timeout=60, socket_factory=tuned_socket
+        )
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=True)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def call(
+        self, method: Method, path: str, body: bytes = b"", timeout: aiohttp.ClientTimeout = _SMALL
+    ) -> bytes:
+        """The body of a 2xx answer. Raises `RelayDownError` or `RelayRefusal`."""
+        assert self._session is not None, "the client is not open"
+        signed = make_request(
+            self._key, aud=self.origin, method=method, path=path, body=body,
+            now=self._clock.now() + self.skew, jti=self._random(16),
+        )  # fmt: skip
+        try:
+            async with self._session.request(
+                method, self.origin + path, data=body or None, headers={HEADER: signed}, timeout=timeout,
+                allow_redirects=False,
+            ) as answer:  # fmt: skip
+                self._learn_clock(answer.headers.get("TT1-Time", ""))
+                data = await _read(answer)
+                if answer.status < 300:
+                    return data
+        except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError):
+            raise RelayDownError from None
+        if answer.status == 429 or answer.status >= 500:
+            raise RelayDownError
+        raise RelayRefusal(answer.status, _code(data))
+
+    def _learn_clock(self, text: str) -> None:
+        if text.isascii() and text.isdigit() and len(text) < 12:
+            self.skew = int(text) - self._clock.now()
+
+    async def post_message(self, site: SiteId, compact: str) -> None:
+        """Puts a signed message into another site's queue."""
+        await self.call("POST", f"/v1/sites/{site.hex()}/queue", compact.encode())
+
+    async def queue(self, after: int) -> list[SiteEntry]:
+        """Our own queue; waits up to `POLL` seconds for the first entry."""
+        data = await self.call("GET", f"/v1/queue?after={after}&wait={POLL}", timeout=_LONG)
+        return _decode(data, _Queue).messages
+
+    async def ack(self, seqs: list[int]) -> None:
+        """Removes entries that are on our disk."""
+        await self.call("POST", "/v1/queue/ack", msgspec.json.encode({"seqs": seqs}))
+
+    async def publish_prekey(self, kid: bytes, compact: str) -> None:
+        """Offers a pre-key of ours."""
+        await self.call("PUT", f"/v1/prekeys/{kid.hex()}", compact.encode())
+
+    async def prekeys(self, site: SiteId) -> list[str]:
+        """Another site's pre-keys, newest first, not verified."""
+        data = await self.call("GET", f"/v1/sites/{site.hex()}/prekeys")
+        return _decode(data, _Prekeys).prekeys
+
+    async def put_pack(self, cid: Cid, n: int, kind: str, ct: bytes) -> None:
+        """Uploads a pack; the same again is no error."""
+        await self.call("PUT", f"/v1/packs/{cid.hex()}/{n}?kind={kind}", ct, _BULK)
+
+    async def list_packs(self, cid: Cid, after: int, wait: int = POLL) -> PackList:
+        """What arrived after `after`."""
+        data = await self.call("GET", f"/v1/packs/{cid.hex()}?after={after}&wait={wait}", timeout=_LONG)
+        return _decode(data, PackList)
+
+    async def get_pack(self, cid: Cid, n: int) -> bytes:
+        """A pack's ciphertext, not verified."""
+        return await self.call("GET", f"/v1/packs/{cid.hex()}/{n}", timeout=_BULK)
+
+    async def delete_packs(self, cid: Cid) -> None:
+        """Deletes our packs at the relay; already gone is no error."""
+        try:
+            await self.call("DELETE", f"/v1/packs/{cid.hex()}")
+        except RelayRefusal as why:
+            if why.status not in (404, 410):
+                raise
+
+    async def add_readers(self, cid: Cid, offer: str) -> None:
+        """Lets the sites that the offer names read the packs."""
+        await self.call("POST", f"/v1/packs/{cid.hex()}/readers", offer.encode())
+
+    async def put_hello(self, mailbox: MailboxId, body: bytes) -> None:
+        """m0, or its tombstone."""
+        await self.call("PUT", f"/m/{mailbox.hex()}/0", body)
+
+    async def put_slot(self, mailbox: MailboxId, run: RunId, slot: int, body: bytes) -> None:
+        """m2, m4 or m6."""
+        await self.call("PUT", f"/m/{mailbox.hex()}/{run.hex()}/{slot}", body)
+
+    async def health(self) -> None:
+        """Raises where the relay does not answer, or refuses us."""
+        await self.call("GET", "/v1/queue?after=9007199254740991&wait=0")
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for chunk in answer.content.iter_any():
+        data += chunk
+        if len(data) > _ANSWER_CAP:
+            raise RelayDownError
+    return bytes(data)
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError:
+        raise RelayDownError("The relay's answer cannot be read. Check that its address is right.") from None
+
+
+def _code(data: bytes) -> str:
+    try:
+        code = msgspec.json.decode(data, type=dict[str, Any]).get("error", "")
+    except msgspec.MsgspecError:
+        return "refused"
+    return code if isinstance(code, str) and code.isascii() and len(code) < 32 else "refused"

@@ -1,0 +1,331 @@
+"""From sealed packs and a key to images in the PACS, and what the ledger says of them (protocol s. 6, 10).
+
+One `Delivery` for each opened transfer. Packs are opened in the order of their numbers; an item is delivered as soon as a manifest record names
+it: taken from the stream, decoded, its SHA-256 compared with the signed one, written as a Part 10 file, sent by C-STORE. A pack that does not
+open is fetched again; a chain that does not fit ends the delivery with an alarm. Nothing unlisted is ever delivered.
+
+The ledger has one row for each (destination, SOP Instance UID, transfer): `listed`, `sending` (on disk before the first byte goes to the PACS),
+`stored`, `failed`. After a crash `sending` is unknown and is sent again, which a PACS takes as the same instance; `stored` is
+never sent again. A restart opens packs from the oldest item that is not settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from clients.gateway import codec
+from clients.gateway.clock import Clock, Signal
+from clients.gateway.codec import CodecError
+from clients.gateway.dicom.part10 import write_part10
+from clients.gateway.dicom.scu import StoreScu
+from clients.gateway.receiving.inbox import NO_END, Inbox
+from clients.gateway.receiving.prefetch import Prefetch
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, Database, one, rows, value
+from clients.gateway.store.vault import Vault
+from transfer.errors import HashError, PackError, PeerError
+from transfer.ids import Cid, ContentKey, SiteId, Tid
+from transfer.manifest import Chain
+from transfer.messages import ItemEntry, PackEntry
+from transfer.packs import open_pack
+from transfer.stream import Assembler
+
+log = structlog.get_logger()
+T = TypeVar("T")
+_AHEAD = 8
+"""Items restored ahead of the PACS: bounds the memory and the disk."""
+_BAD_PACK = 3
+_RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    item: ItemEntry
+    path: Path
+
+
+class Delivery:
+    """Delivers one opened transfer to one PACS."""
+
+    def __init__(
+        self,
+        *,
+        tid: Tid,
+        db: Database,
+        vault: Vault,
+        inbox: Inbox,
+        prefetch: Prefetch,
+        scu: StoreScu,
+        destination: str,
+        folder: Path,
+        workers: Executor,
+        clock: Clock,
+        changed: Signal,
+        deadline: int,
+    ) -> None:
+        self._tid, self._db, self._vault = tid, db, vault
+        self._inbox, self._prefetch, self._scu, self._destination = inbox, prefetch, scu, destination
+        self._folder, self._workers = folder / tid.hex(), workers
+        self._clock, self._changed, self._deadline = clock, changed, deadline
+        self._settled: set[int] = set()
+        self._hashes: dict[int, bytes] = {}
+        self._stored: list[int] = []
+        self._failed: list[tuple[int, int | None, str]] = []
+        self._results = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until every item is settled or the time is over; then the receipt is in the outbox."""
+        if not await self._load():
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            async with asyncio.TaskGroup() as group:
+                booking = group.create_task(self._book())
+                try:
+                    async with asyncio.timeout(NO_END):
+                        await self._deliver()
+                finally:
+                    await self._flush()
+                    booking.cancel()
+            gave_up = await self._db.run(
+                lambda con: value(con, "SELECT count(*) FROM ledger WHERE tid=? AND state<>'stored'", (self._tid,))
+            )
+            await self._inbox.finish(self._tid, "gave-up" if gave_up else "delivered", "pacs" if gave_up else "")
+        except* PeerError as group_of:
+            code = _first(group_of).code
+            log.error("delivery stopped", code=code)
+            await self._inbox.finish(self._tid, "chain", code)
+        except* TimeoutError:
+            await self._inbox.finish(self._tid, "gave-up", "no-end")
+        finally:
+            await asyncio.to_thread(_remove, self._folder)
+
+    async def _load(self) -> bool:
+        def work(con: Con) -> tuple[bytes, bytes, bytes, set[int]] | None:
+            row = one(con, "SELECT * FROM receives WHERE tid=? AND state='OPENED'", (self._tid,))
+            if row is None or row["k_sealed"] is None:
+                return None
+            done = rows(con, "SELECT no FROM ledger WHERE tid=? AND state IN ('stored','failed')", (self._tid,))
+            return row["cid"], row["peer"], row["k_sealed"], {r[0] for r in done}
+
+        found = await self._db.run(work)
+        if found is None:
+            return False
+        self._cid, self._settled = Cid(found[0]), found[3]
+        self._key = ContentKey(self._vault.open("content-key", found[2]))
+        self._chain = Chain(self._cid, SiteId(found[1]))
+        return True
+
+    # The stream
+
+    async def _deliver(self) -> None:
+        ready: asyncio.Queue[asyncio.Task[_Ready | None] | None] = asyncio.Queue(_AHEAD)
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(self._store_all(ready))
+            async for item, coded in self._items():
+                if item.no not in self._settled:
+                    await ready.put(group.create_task(self._restore(item, coded)))
+            await ready.put(None)
+            await storing
+
+    async def _items(self) -> AsyncIterator[tuple[ItemEntry, bytes]]:
+        """Listed items with their coded bytes, in order, as the packs arrive."""
+        stream = Assembler()
+        n = 0
+        while not self._chain.ended:
+            kind, body = await self._open(n)
+            if kind == "D":
+                stream.add(body)
+            else:
+                record = self._chain.add(body.decode("ascii", "replace"))
+                self._check_hashes(record.packs)
+                await self._list(record.items, n, body.decode("ascii"))
+                for item in record.items:
+                    if item.no not in self._settled:
+                        yield item, stream.take(item.offset, item.length)
+                    stream.forget(item.offset + item.length)
+            n += 1
+
+    async def _open(self, n: int) -> tuple[str, bytes]:
+        """Kind and body of pack `n`, once it is here. Raises `PackError` if it never opens."""
+        signal = self._prefetch.signal(self._cid)
+        while True:
+            seen = signal.seen
+            row = await self._db.run(
+                lambda con: one(con, "SELECT kind, have FROM in_packs WHERE cid=? AND n=?", (self._cid, n))
+            )
+            if row is None or not row["have"]:
+                await signal.wait(seen, 5.0)
+                continue
+            try:
+                body, digest = await self._in_thread(
+                    lambda row=row: _open_file(self._prefetch.path(self._cid, n), self._key, self._cid, row["kind"], n)
+                )
+            except (PackError, OSError):
+                if await self._prefetch.refetch(self._cid, n) >= _BAD_PACK:
+                    raise PackError from None
+                continue
+            if row["kind"] == "D":
+                self._hashes[n] = digest
+            return row["kind"], body
+
+    def _check_hashes(self, packs: list[PackEntry]) -> None:
+        for pack in packs:
+            if self._hashes.pop(pack.n, None) != pack.hash:
+                raise HashError
+
+    async def _list(self, items: list[ItemEntry], n: int, text: str) -> None:
+        now = self._clock.now()
+        i = self._chain.next - 1
+
+        def work(con: Con) -> None:
+            con.execute(
+                "INSERT OR IGNORE INTO in_records (cid, i, n, compact) VALUES (?,?,?,?)", (self._cid, i, n, text)
+            )
+            con.executemany(
+                "INSERT OR IGNORE INTO ledger (destination, sop_uid, tid, no, series, hash, state, at)"
+                " VALUES (?,?,?,?,?,?,'listed',?)",
+                [(self._destination, x.sop_uid, self._tid, x.no, x.series, x.hash, now) for x in items],
+            )
+            for series in self._chain.series.values():
+                con.execute(
+                    "INSERT INTO in_series (cid, no, uid, want, closed) VALUES (?,?,?,?,?) ON CONFLICT (cid, no)"
+                    " DO UPDATE SET want=excluded.want, closed=excluded.closed",
+                    (self._cid, series.no, series.uid, series.want, int(series.closed)),
+                )
+            if self._chain.ended:
+                con.execute("UPDATE receives SET total=? WHERE tid=?", (self._chain.total, self._tid))
+
+        await self._db.run(work)
+        self._changed.set()
+
+    async def _restore(self, item: ItemEntry, coded: bytes) -> _Ready | None:
+        """The original instance as a file, or None where it cannot be had: then it is a gap."""
+        path = self._folder / f"{item.no}.dcm"
+        try:
+            await self._in_thread(lambda: _restore(item, coded, path))
+        except (CodecError, HashError) as why:
+            log.error("item does not restore", code=why.code)
+            await self._fail(item.no, None, why.code)
+            return None
+        return _Ready(item, path)
+
+    # The PACS
+
+    async def _store_all(self, ready: asyncio.Queue[asyncio.Task[_Ready | None] | None]) -> None:
+        contexts: set[tuple[str, str]] = set()
+        flying: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            while (task := await ready.get()) is not None:
+                found = await task
+                if found is None:
+                    continue
+                contexts.add((found.item.sop_class, found.item.syntax))
+                flying = {t for t in flying if not t.done()}
+                while len(flying) >= _AHEAD:
+                    _, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                await self._sending(found.item.no)
+                flying.add(group.create_task(self._store(found, frozenset(contexts))))
+
+    async def _store(self, ready: _Ready, contexts: frozenset[tuple[str, str]]) -> None:
+        item, pause, until = ready.item, _RETRY_FIRST, self._clock.now() + self._deadline
+        try:
+            while True:
+                result = await self._scu.store(ready.path, item.sop_class, item.sop_uid, item.syntax, set(contexts))
+                if result.kind in ("ok", "warning"):
+                    self._stored.append(item.no)
+                    self._results.set()
+                    return
+                if result.kind == "refused" or self._clock.now() >= until:
+                    await self._fail(item.no, result.status, result.kind)
+                    return
+                await self._alarm("pacs", result.sentence)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY_MOST)
+        finally:
+            await asyncio.to_thread(ready.path.unlink, True)
+
+    async def _sending(self, no: int) -> None:
+        await self._db.run(
+            lambda con: con.execute("UPDATE ledger SET state='sending' WHERE tid=? AND no=?", (self._tid, no))
+        )
+
+    async def _fail(self, no: int, status: int | None, note: str) -> None:
+        self._failed.append((no, status, note))
+        self._results.set()
+
+    async def _alarm(self, code: str, sentence: str) -> None:
+        now = self._clock.now()
+        await self._db.run(lambda con: audit.alarm(con, self._tid, code, sentence, now))
+        self._changed.set()
+
+    # The ledger
+
+    async def _book(self) -> None:
+        """Books results in batches: one commit for all that came meanwhile."""
+        while True:
+            await self._results.wait()
+            self._results.clear()
+            await self._flush()
+            await asyncio.sleep(0.02)
+
+    async def _flush(self) -> None:
+        stored, self._stored = self._stored, []
+        failed, self._failed = self._failed, []
+        if not stored and not failed:
+            return
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            con.executemany(
+                "UPDATE ledger SET state='stored', at=? WHERE tid=? AND no=?", [(now, self._tid, no) for no in stored]
+            )
+            con.executemany(
+                "UPDATE ledger SET state='failed', status=?, note=?, at=? WHERE tid=? AND no=?",
+                [(status, note, now, self._tid, no) for no, status, note in failed],
+            )
+            con.execute(
+                "UPDATE receives SET first_stored_at=CASE first_stored_at WHEN 0 THEN ? ELSE first_stored_at END,"
+                " last_stored_at=? WHERE tid=?",
+                (now if stored else 0, now, self._tid),
+            )
+
+        await self._db.run(work)
+        self._changed.set()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+
+def _open_file(path: Path, key: ContentKey, cid: Cid, kind: str, n: int) -> tuple[bytes, bytes]:
+    ct = path.read_bytes()
+    return open_pack(key, cid, kind, n, ct), hashlib.sha256(ct).digest()  # type: ignore[arg-type]
+
+
+def _restore(item: ItemEntry, coded: bytes, path: Path) -> None:
+    data = codec.decode(item.codec, coded, item.original)
+    if hashlib.sha256(data).digest() != item.hash:
+        raise HashError
+    write_part10(path, data, item.sop_class, item.sop_uid, item.syntax)
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+
+def _first(group: BaseExceptionGroup[PeerError]) -> PeerError:
+    """The first error of a group, however deep."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

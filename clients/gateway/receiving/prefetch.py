@@ -1,0 +1,178 @@
+"""Sealed packs come here before anybody said yes, so that after the yes only a key crosses the link (protocol s. 10).
+
+One task for each incoming cid waits at the relay for new packs and fetches them, a few at once, into `DIR/sealed/<cid>/`. They are not
+fsynced: what a crash loses is fetched again, and a damaged one does not open. For all offers that nobody has answered yet
+together at most `prefetch_bytes` are kept; an opened study is fetched whatever its size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import structlog
+
+from clients.gateway.clock import Signal
+from clients.gateway.errors import RelayDownError
+from clients.gateway.meter import Meter
+from clients.gateway.peers.relay import PackLine, RelayClient, RelayRefusal
+from clients.gateway.store.database import Con, Database, rows, value
+from transfer.ids import Cid
+from transfer.packs import SIZES
+from transfer.states import OPEN_RECEIVER
+
+log = structlog.get_logger()
+STREAMS = 4
+_OPEN = ",".join(f"'{s}'" for s in OPEN_RECEIVER)
+
+
+class Prefetch:
+    """Fetches for all open transfers of the inbox."""
+
+    def __init__(
+        self, db: Database, relay: RelayClient, folder: Path, quota: int, moved: Signal, changed: Signal
+    ) -> None:
+        self._db, self._relay, self._folder, self._quota = db, relay, folder, quota
+        self._moved, self._changed = moved, changed
+        self._tasks: dict[Cid, asyncio.Task[None]] = {}
+        self._streams = asyncio.Semaphore(STREAMS)
+        self.fetched: dict[Cid, Signal] = {}
+        self.meters: dict[Cid, Meter] = {}
+
+    def path(self, cid: Cid, n: int) -> Path:
+        """Where a sealed pack is."""
+        return self._folder / cid.hex() / str(n)
+
+    async def run(self) -> None:
+        """Keeps one task for each open cid, until cancelled."""
+        try:
+            while True:
+                seen = self._moved.seen
+                found = await self._db.run(
+                    lambda con: rows(con, f"SELECT DISTINCT cid FROM receives WHERE state IN ({_OPEN})")
+                )
+                wanted = {Cid(r["cid"]) for r in found}
+                for cid in wanted - self._tasks.keys():
+                    self.signal(cid)
+                    self._tasks[cid] = asyncio.create_task(self._follow(cid))
+                for cid in self._tasks.keys() - wanted:
+                    self._tasks.pop(cid).cancel()
+                    await self._drop(cid)
+                await self._moved.wait(seen, 30)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+
+    def signal(self, cid: Cid) -> Signal:
+        """Set after each pack that arrived."""
+        return self.fetched.setdefault(cid, Signal())
+
+    async def _drop(self, cid: Cid) -> None:
+        await self._db.run(lambda con: con.execute("DELETE FROM in_packs WHERE cid=?", (cid,)))
+        await asyncio.to_thread(shutil.rmtree, self._folder / cid.hex(), True)
+        self.fetched.pop(cid, None)
+        self.meters.pop(cid, None)
+
+    async def sweep(self) -> None:
+        """Deletes what ended while this gateway was down."""
+        found = await self._db.run(
+            lambda con: rows(con, f"SELECT DISTINCT cid FROM receives WHERE state IN ({_OPEN})")
+        )
+        keep = {Cid(r["cid"]).hex() for r in found}
+        for folder in self._folder.iterdir():
+            if folder.name not in keep:
+                await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    async def _follow(self, cid: Cid) -> None:
+        (self._folder / cid.hex()).mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._list_all(cid))
+            group.create_task(self._fetch_all(cid, group))
+
+    async def _list_all(self, cid: Cid) -> None:
+        after, pause = 0, 0.5
+        while True:
+            try:
+                page = await self._relay.list_packs(cid, after)
+            except (RelayDownError, RelayRefusal) as why:
+                # 403 until S has named us as a reader; the relay is down; all was deleted
+                log.info("prefetch waits", code=why.code)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10.0)
+                continue
+            after, pause = page.next, 0.5
+            if page.packs:
+                await self._list(cid, page.packs)
+                self.signal(cid).set()
+
+    async def _fetch_all(self, cid: Cid, group: asyncio.TaskGroup) -> None:
+        flying: set[int] = set()
+        signal = self.signal(cid)
+        while True:
+            seen = signal.seen
+            missing = await self._db.run(lambda con: self._missing(con, cid))
+            for n, size in missing:
+                if n not in flying and len(flying) < STREAMS * 2:
+                    flying.add(n)
+                    group.create_task(self._fetch(cid, n, size, flying))
+            await signal.wait(seen, 1.0)
+
+    async def _list(self, cid: Cid, packs: list[PackLine]) -> None:
+        good = [(cid, p.n, p.kind, p.size) for p in packs if p.kind in ("D", "M") and p.size in SIZES and p.n >= 0]
+        await self._db.run(
+            lambda con: con.executemany(
+                "INSERT OR IGNORE INTO in_packs (cid, n, kind, size) VALUES (?,?,?,?)", good
+            )
+        )
+        self._changed.set()
+
+    def _missing(self, con: Con, cid: Cid) -> list[tuple[int, int]]:
+        packs = rows(con, "SELECT n, size FROM in_packs WHERE cid=? AND have=0 ORDER BY n LIMIT 64", (cid,))
+        if value(con, "SELECT 1 FROM receives WHERE cid=? AND state='OPENED'", (cid,)):
+            return [(r["n"], r["size"]) for r in packs]
+        room = self._quota - (value(con, "SELECT sum(size) FROM in_packs WHERE have=1") or 0)
+        fitting: list[tuple[int, int]] = []
+        for r in packs:
+            room -= r["size"]
+            if room < 0:
+                break
+            fitting.append((r["n"], r["size"]))
+        return fitting
+
+    async def _fetch(self, cid: Cid, n: int, size: int, flying: set[int]) -> None:
+        try:
+            async with self._streams:
+                ct = await self._relay.get_pack(cid, n)
+            if len(ct) != size:
+                log.warning("a pack has another size than listed")
+                await asyncio.sleep(1)
+                return
+            await asyncio.to_thread(_write, self.path(cid, n), ct)
+            await self._db.run(
+                lambda con: con.execute("UPDATE in_packs SET have=1 WHERE cid=? AND n=?", (cid, n))
+            )
+            self.meters.setdefault(cid, Meter()).add(size)
+            self._changed.set()
+        except (RelayDownError, RelayRefusal, OSError):
+            await asyncio.sleep(1)
+        finally:
+            flying.discard(n)
+            self.signal(cid).set()
+
+    async def refetch(self, cid: Cid, n: int) -> int:
+        """A pack did not open: fetches it again; how often that happened."""
+        bad: int = await self._db.run(
+            lambda con: value(
+                con, "UPDATE in_packs SET have=0, bad=bad+1 WHERE cid=? AND n=? RETURNING bad", (cid, n)
+            )
+            or 0
+        )
+        self.signal(cid).set()
+        return bad
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_suffix(".part")
+    part.write_bytes(data)
+    part.replace(path)

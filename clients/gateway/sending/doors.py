@@ -1,0 +1,244 @@
+"""The hospital's side of the QR door: what phones leave in our mailboxes (protocol s. 3, 4).
+
+Before the PIN is proved a run lives in memory; a crash makes the phone begin a new one and spends nothing. A try is spent in a transaction
+of its own, on disk, before the comparison. From then on everything is in the database: the channel's keys and
+counters together with each box, so that a repeated m3 gets the same m4 and a counter is never used twice.
+
+What a stranger can cost is bounded: a wrong gate is dropped without a word, at most 8 runs are open and 50 ever for each
+code, and m2 leaves at a fixed time after m1, so that the time of the map says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from typing import Any
+
+import msgspec
+import structlog
+
+from clients.gateway.clock import Clock, Random, Signal
+from clients.gateway.peers.outbox import post
+from clients.gateway.peers.relay import SiteEntry
+from clients.gateway.sending.offers import Offers
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, Database, one, value
+from clients.gateway.store.vault import Vault
+from transfer import tries
+from transfer.channel import Channel, ChannelState
+from transfer.door import SiteDoor, read_wish
+from transfer.encoding import sha256
+from transfer.errors import HeaderError, PeerError
+from transfer.ids import BlobKey, MailboxId, PublicKey, RunId, Tid
+from transfer.mailbox import Decided, Proof, Question, Refusal, Sealed, Start, Stop
+from transfer.messages import decode, encode
+from transfer.sites import Identity
+from transfer.states import TERMINAL
+
+log = structlog.get_logger()
+
+
+class _Run(msgspec.Struct):
+    door: SiteDoor
+    m1: bytes
+    m2: bytes
+    begun: float
+
+
+class Doors:
+    """Answers phones for all offers of this site."""
+
+    def __init__(
+        self,
+        db: Database,
+        vault: Vault,
+        identity: Identity,
+        offers: Offers,
+        clock: Clock,
+        random: Random,
+        outbox: Signal,
+        changed: Signal,
+    ) -> None:
+        self._db, self._vault, self._identity, self._offers = db, vault, identity, offers
+        self._clock, self._random = clock, random
+        self._outbox, self._changed = outbox, changed
+        self._runs: dict[RunId, _Run] = {}
+
+    async def handle(self, entry: SiteEntry) -> None:
+        """One message of a phone. Raises nothing for what a stranger may send: it is dropped."""
+        try:
+            mailbox, run = MailboxId.from_hex(entry.mb), RunId.from_hex(entry.run)
+            body = msgspec.json.encode(entry.body)
+            row = await self._db.run(lambda con: one(con, "SELECT * FROM sends WHERE mailbox=?", (mailbox,)))
+            if row is None or row["q_sealed"] is None or row["offer"] is None:
+                return
+            if entry.slot == 1:
+                await self._start(row, mailbox, run, decode(body, Start))
+            elif entry.slot == 3:
+                await self._prove(row, mailbox, run, decode(body, Proof))
+            elif entry.slot == 5:
+                await self._wish(row, run, decode(body, Sealed))
+        except PeerError as why:
+            log.info("phone message dropped", slot=entry.slot, code=why.code)
+        self._outbox.set()
+
+    # m1 -> m2
+
+    async def _start(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, m1: Start) -> None:
+        begun = time.monotonic()
+        raw = encode(m1)
+        known = self._runs.get(run)
+        if m1.nP != run:
+            raise HeaderError
+        if known is not None:
+            if known.m1 == raw:
+                await self._put(Tid(row["tid"]), mailbox, run, 2, known.m2)
+            return
+        if not self._answers(row):
+            return
+        door = SiteDoor(
+            q=self._vault.open("q", row["q_sealed"]), code=self._vault.open("pin", row["pin_sealed"]).decode(),
+            tid=Tid(row["tid"]), site=self._identity.site, offer=row["offer"], random=self._random,
+        )  # fmt: skip
+        m2 = encode(await asyncio.to_thread(door.start, m1))
+        if not await self._db.run(lambda con: self._admit(con, row, mailbox, run, m1.vP)):
+            return
+        self._forget_dead()
+        self._runs[run] = _Run(door, raw, m2, begun)
+        await asyncio.sleep(max(0.0, tries.ANSWER_DELAY - (time.monotonic() - begun)))
+        await self._put(Tid(row["tid"]), mailbox, run, 2, m2)
+
+    def _answers(self, row: sqlite3.Row) -> bool:
+        """OFFERED, or decided and less than a day past its end."""
+        if row["state"] not in TERMINAL:
+            return True
+        return bool(row["decided_at"]) and self._clock.now() < row["ended_at"] + tries.AFTER_END
+
+    def _admit(self, con: Con, row: sqlite3.Row, mailbox: MailboxId, run: RunId, vp: PublicKey) -> bool:
+        now = self._clock.now()
+        tid = row["tid"]
+        opened = value(
+            con, "SELECT count(*) FROM tries WHERE tid=? AND state='open' AND at>?", (tid, now - tries.RUN_SECONDS)
+        )
+        ever = value(con, "SELECT count(*) FROM tries WHERE tid=?", (tid,))
+        if not tries.may_start(opened, ever, row["reopens"]):
+            return False
+        return (
+            con.execute(
+                "INSERT INTO tries (run, tid, mailbox, state, at, vp) VALUES (?,?,?,'open',?,?) ON CONFLICT DO NOTHING",
+                (run, tid, mailbox, now, vp),
+            ).rowcount
+            == 1
+        )
+
+    def _forget_dead(self) -> None:
+        limit = time.monotonic() - tries.RUN_SECONDS
+        for run in [r for r, state in self._runs.items() if state.begun < limit]:
+            del self._runs[run]
+
+    # m3 -> m4
+
+    async def _prove(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, m3: Proof) -> None:
+        tid = Tid(row["tid"])
+        stored = await self._db.run(lambda con: one(con, "SELECT * FROM tries WHERE run=? AND tid=?", (run, tid)))
+        if stored is None:
+            return
+        if stored["m4"] is not None:
+            await self._put(tid, mailbox, run, 4, stored["m4"])
+            return
+        state = self._runs.get(run)
+        if state is None:
+            return  # begun before a restart: the phone begins again, nothing is spent
+        left = await self._db.run(lambda con: self._spend(con, tid, run))
+        if left is None:
+            await self._put(tid, mailbox, run, 4, encode(Refusal(v=1, error="locked", left=0)))
+            return
+        del self._runs[run]
+        if not state.door.prove(m3):
+            refusal = Refusal(v=1, error="wrong" if left else "locked", left=left)
+            await self._put(tid, mailbox, run, 4, encode(refusal))
+            self._changed.set()
+            return
+        await self._db.run(lambda con: self._ask(con, tid, mailbox, run, state.door))
+        self._changed.set()
+
+    def _spend(self, con: Con, tid: Tid, run: RunId) -> int | None:
+        """Spends a try; how many are left after it, or None where there was none left."""
+        row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
+        if row is None:
+            return None
+        if value(con, "SELECT state FROM tries WHERE run=?", (run,)) == "open":
+            if self._offers.tries_left(con, row) <= 0:
+                return None
+            con.execute("UPDATE tries SET state='spent' WHERE run=?", (run,))
+        return self._offers.tries_left(con, row)
+
+    def _ask(self, con: Con, tid: Tid, mailbox: MailboxId, run: RunId, door: SiteDoor) -> None:
+        now = self._clock.now()
+        row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
+        assert row is not None
+        decided = Decided(row["decision"], row["decided_at"]) if row["decision"] else None
+        question = Question(
+            offer=row["offer"], summary=row["summary"], salt=BlobKey(row["salt"]), state=row["state"],
+            decided=decided, now=now,
+        )  # fmt: skip
+        m4 = encode(door.answer(question))
+        con.execute(
+            "UPDATE tries SET state='ok', m4=?, channel_sealed=? WHERE run=?",
+            (m4, self._seal(door.channel), run),
+        )
+        con.execute(
+            "UPDATE sends SET joined_at=?, check_code=? WHERE tid=? AND decided_at=0", (now, door.check, tid)
+        )
+        post(con, "mailbox", _path(mailbox, run, 4), m4, tid, now)
+        audit.record(con, "phone", "transfer.joined", tid.hex(), "", now)
+
+    # m5 -> m6
+
+    async def _wish(self, row: sqlite3.Row, run: RunId, m5: Sealed) -> None:
+        await self._db.run(lambda con: self._take_wish(con, Tid(row["tid"]), run, m5))
+        await self._db.scrub()
+        self._changed.set()
+
+    def _take_wish(self, con: Con, tid: Tid, run: RunId, m5: Sealed) -> None:
+        now = self._clock.now()
+        stored = one(con, "SELECT * FROM tries WHERE run=? AND tid=? AND state='ok'", (run, tid))
+        row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
+        digest = sha256(m5.box)
+        if stored is None or row is None or stored["channel_sealed"] is None or stored["last_m5"] == digest:
+            return  # unknown, erased, or the same again: its m6 is at the relay or in the outbox
+        channel = Channel(
+            msgspec.json.decode(self._vault.open("channel", stored["channel_sealed"]), type=ChannelState)
+        )
+        plain = channel.open(m5.box)
+        con.execute(
+            "UPDATE tries SET channel_sealed=?, last_m5=? WHERE run=?", (self._seal(channel), digest, run)
+        )
+        vp = PublicKey(stored["vp"])
+        refused = self._apply(con, row, plain, vp, now)
+        self._offers.tell(con, tid, now, run, refused)
+        self._offers.tell(con, tid, now)
+
+    def _apply(self, con: Con, row: sqlite3.Row, plain: bytes, vp: PublicKey, now: int) -> str:
+        try:
+            wish: Any = read_wish(plain, vp=vp, tid=Tid(row["tid"]), offer=row["offer"])
+        except PeerError as why:
+            return why.code
+        if isinstance(wish, Stop):
+            allowed = row["vp"] is None or row["decision"] == "approve"
+            return self._offers.stop_by_person(con, row, now) if allowed else "decided"
+        grant, text = wish
+        return self._offers.decide(con, row, grant, text, vp, now)
+
+    def _seal(self, channel: Channel) -> bytes:
+        return self._vault.seal("channel", msgspec.json.encode(channel.state))
+
+    async def _put(self, tid: Tid, mailbox: MailboxId, run: RunId, slot: int, body: bytes) -> None:
+        now = self._clock.now()
+        await self._db.run(lambda con: post(con, "mailbox", _path(mailbox, run, slot), body, tid, now))
+        self._outbox.set()
+
+
+def _path(mailbox: MailboxId, run: RunId, slot: int) -> str:
+    return f"/m/{mailbox.hex()}/{run.hex()}/{slot}"

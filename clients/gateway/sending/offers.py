@@ -1,0 +1,403 @@
+"""One transfer at S, from "Send" to its one end (protocol s. 10, table `transfer.states.SENDER`).
+
+Each event is one transaction: the state moves by the table, what it needs is stored or erased, and what others must learn is
+put into the outbox. Nothing here waits for the network.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+import msgspec
+
+from clients.gateway.clock import Clock, Random, Signal
+from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.peers.outbox import forget, post
+from clients.gateway.sending.words import describe, initials
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, Database, one, rows, value
+from clients.gateway.store.vault import Vault
+from transfer import jws, tries
+from transfer.errors import PeerError, StateError
+from transfer.ids import BlobKey, Cid, ContentKey, Digest, MailboxId, PublicKey, RunId, SiteId, Tid
+from transfer.links import Q_SIZE, mailbox_of, make_pin
+from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
+from transfer.channel import Channel, ChannelState
+from transfer.door import receipt_code
+from transfer.messages import Close, Grant, Offer, Prekey, encode, peek, sign_message
+from transfer.release import accept_close, accept_receipt, make_ack, make_release
+from transfer.sites import Identity
+from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
+from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
+
+NO_RECEIPT_ALARM = 24 * 3600
+NO_RECEIPT_END = 7 * 24 * 3600
+CONSENT_TEXT = "2026-1"
+"""Id of the wording that the phone shows, all its languages together."""
+
+
+class Offers:
+    """All transfers that this site sends."""
+
+    def __init__(
+        self,
+        db: Database,
+        vault: Vault,
+        identity: Identity,
+        clock: Clock,
+        random: Random,
+        outbox: Signal,
+        changed: Signal,
+    ) -> None:
+        self._db, self._vault, self._identity = db, vault, identity
+        self._clock, self._random = clock, random
+        self._outbox, self._changed = outbox, changed
+
+    async def _commit(self, work: Callable[[Con], object], *, erased: bool = False) -> object:
+        result = await self._db.run(work)
+        if erased:
+            await self._db.scrub()
+        self._outbox.set()
+        self._changed.set()
+        return result
+
+    # Events of staff
+
+    async def create(self, study: str, peer: SiteId, reason: str, actor: str) -> Tid:
+        """`create`: keys, code and row of a new transfer. Raises `AbsentError`."""
+        tid, cid = Tid(self._random(16)), Cid(self._random(16))
+        now = self._clock.now()
+        q, pin = self._random(Q_SIZE), make_pin(self._random)
+
+        def work(con: Con) -> None:
+            if not value(con, "SELECT 1 FROM instances WHERE study=? LIMIT 1", (study,)):
+                raise AbsentError("This study has no images here. Import it or send it from the scanner first.")
+            state = step(SENDER, "", "create").to
+            con.execute(
+                "INSERT INTO spools (cid, study, k_sealed) VALUES (?,?,?)",
+                (cid, study, self._vault.seal("content-key", self._random(32))),
+            )
+            con.execute(
+                "INSERT INTO sends (tid, cid, study, peer, state, reason, created_by, created_at, q_sealed, pin_sealed,"
+                " mailbox) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                (tid, cid, study, peer, state, reason, actor, now, self._vault.seal("q", q),
+                 self._vault.seal("pin", pin.encode()), mailbox_of(q)),
+            )  # fmt: skip
+            audit.record(con, actor, "transfer.create", tid.hex(), reason, now)
+
+        await self._commit(work)
+        return tid
+
+    async def stop(self, tid: Tid, actor: str) -> None:
+        """`stop`: a person takes it back. Raises `StateError` once it has ended."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            row = self._row(con, tid)
+            self._end(con, row, "stop", now)
+            audit.record(con, actor, "transfer.stop", tid.hex(), row["state"], now)
+
+        await self._commit(work, erased=True)
+
+    async def reopen(self, tid: Tid, actor: str) -> None:
+        """`reopen`: a new code after too many wrong PINs; the same offer, at most three times."""
+        now = self._clock.now()
+        q, pin = self._random(Q_SIZE), make_pin(self._random)
+
+        def work(con: Con) -> None:
+            row = self._row(con, tid)
+            step(SENDER, row["state"], "reopen")
+            if row["reopens"] >= tries.REOPENS:
+                raise GatewayError(
+                    "This offer was re-opened three times. Stop it and send the study again.", code="reopen-limit"
+                )
+            path = f"/m/{bytes(row['mailbox']).hex()}/0"
+            forget(con, "mailbox", path)
+            post(con, "mailbox", path, encode(Tombstone(v=1, ended="REOPENED")), tid, now)
+            con.execute(
+                "UPDATE sends SET q_sealed=?, pin_sealed=?, mailbox=?, reopens=reopens+1, joined_at=0, check_code=''"
+                " WHERE tid=?",
+                (self._vault.seal("q", q), self._vault.seal("pin", pin.encode()), mailbox_of(q), tid),
+            )
+            self._say_hello(con, self._row(con, tid), now)
+            audit.record(con, actor, "transfer.reopen", tid.hex(), str(row["reopens"] + 1), now)
+
+        await self._commit(work, erased=True)
+
+    # Events of time
+
+    async def waiting_for_prekey(self) -> list[tuple[Tid, SiteId]]:
+        """Transfers that want an offer."""
+        found = await self._db.run(
+            lambda con: rows(con, "SELECT tid, peer FROM sends WHERE state='PREPARING' ORDER BY created_at")
+        )
+        return [(Tid(r["tid"]), SiteId(r["peer"])) for r in found]
+
+    async def no_prekey(self, tid: Tid) -> None:
+        """The destination offers no key yet: say so and wait."""
+        await self._commit(lambda con: con.execute("UPDATE sends SET why='no-prekey' WHERE tid=?", (tid,)))
+
+    async def offer(self, tid: Tid, prekey_text: str, prekey: Prekey, site: SiteWords, seconds: int) -> None:
+        """`offer`: signs and stores O, opens the mailbox, tells R."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            row = self._row(con, tid)
+            after = step(SENDER, row["state"], "offer").to
+            exp = min(now + seconds, prekey.exp)
+            study = one(con, "SELECT * FROM studies WHERE id=?", (row["study"],))
+            if study is None:
+                raise AbsentError
+            series = rows(con, "SELECT * FROM series WHERE study=? ORDER BY no", (row["study"],))
+            summary = make_summary(
+                Summary(
+                    person=initials(study["patient_name"], study["birth_date"]), from_=site.name[:120],
+                    to=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
+                    what=describe(study, series), why=row["reason"], until=exp, alt=[], add=0, call=site.call,
+                )
+            )  # fmt: skip
+            salt = self._random(SALT_SIZE)
+            text = sign_message(
+                Offer(
+                    v=1, tid=tid, cid=Cid(row["cid"]), s=self._identity.site, r=SiteId(row["peer"]), kid=prekey.kid,
+                    sum=summary_hash(salt, summary), ct=CONSENT_TEXT, why=row["reason"], alt=[], add=0, iat=now,
+                    exp=exp,
+                ),
+                self._identity.key,
+            )  # fmt: skip
+            con.execute(
+                "UPDATE sends SET state=?, why='', offer=?, prekey=?, summary=?, salt=?, exp=? WHERE tid=?",
+                (after, text, prekey_text, summary, salt, exp, tid),
+            )
+            self._say_hello(con, self._row(con, tid), now)
+            post(con, "relay", f"/v1/packs/{bytes(row['cid']).hex()}/readers", text, tid, now)
+            post(con, "queue", bytes(row["peer"]).hex(), text, tid, now)
+            audit.record(con, "gateway", "transfer.offer", tid.hex(), "", now)
+
+        await self._commit(work)
+
+    async def expire(self) -> None:
+        """`expire`, `no-receipt`, and the erasures that are due, by this site's own clock."""
+        now = self._clock.now()
+
+        def work(con: Con) -> bool:
+            erased = False
+            for row in rows(con, "SELECT * FROM sends WHERE state='OFFERED' AND exp<=?", (now,)):
+                self._end(con, row, "expire", now)
+                audit.record(con, "gateway", "transfer.expire", bytes(row["tid"]).hex(), "", now)
+                erased = True
+            for row in rows(con, "SELECT * FROM sends WHERE state='RELEASED'"):
+                erased |= self._no_receipt(con, row, now)
+            late = rows(
+                con,
+                "SELECT * FROM sends WHERE ended_at>0 AND ended_at<=? AND swept=0 AND q_sealed IS NOT NULL",
+                (now - tries.AFTER_END,),
+            )
+            for row in late:
+                self._forget_code(con, row, now)
+                erased = True
+            return erased
+
+        erased = await self._db.run(work)
+        if erased:
+            await self._db.scrub()
+            self._outbox.set()
+            self._changed.set()
+
+    def _no_receipt(self, con: Con, row: sqlite3.Row, now: int) -> bool:
+        waited = now - row["decided_at"]
+        if waited >= NO_RECEIPT_END:
+            self._end(con, row, "no-receipt", now, why="no-receipt")
+            return True
+        if waited >= NO_RECEIPT_ALARM:
+            audit.alarm(
+                con, row["tid"], "no-receipt",
+                "The receiving site has not confirmed for a day. Call it and ask for the images.", now,
+            )  # fmt: skip
+        return False
+
+    # Events of the phone; doors.py calls these inside its own transactions
+
+    def decide(self, con: Con, row: sqlite3.Row, grant: Grant, grant_text: str, vp: PublicKey, now: int) -> str:
+        """`approve` or `deny`; "" or the code of why it was refused. The first decision for the tid counts."""
+        if row["state"] != "OFFERED":
+            return "decided"
+        if now >= row["exp"]:
+            return "expired"
+        tid = Tid(row["tid"])
+        if grant.d == "approve":
+            try:
+                release = make_release(
+                    key=self._identity.key, offer_text=row["offer"], offer=peek(Offer, row["offer"]),
+                    grant_text=grant_text, vp=vp, prekey_text=row["prekey"],
+                    content_key=ContentKey(self._vault.open("content-key", self._content_key(con, row))), now=now,
+                )  # fmt: skip
+            except PeerError as why:
+                return why.code
+            after = step(SENDER, row["state"], "approve").to
+            con.execute("UPDATE sends SET state=?, release=? WHERE tid=?", (after, release, tid))
+            post(con, "queue", bytes(row["peer"]).hex(), release, tid, now)
+        con.execute(
+            "UPDATE sends SET decision=?, decided_at=?, grant_sealed=?, vp=? WHERE tid=?",
+            (grant.d, now, self._vault.seal("grant", grant_text.encode()), vp, tid),
+        )
+        if grant.d == "deny":
+            self._end(con, self._row(con, tid), "deny", now)
+        audit.record(con, grant.by, f"transfer.{grant.d}", tid.hex(), grant.rel, now)
+        return ""
+
+    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
+        """The person who said yes asks to stop; "" or why not."""
+        if row["state"] in TERMINAL:
+            return "decided"
+        self._end(con, row, "stop", now)
+        audit.record(con, "patient", "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
+        return ""
+
+    # Events of R
+
+    async def receipt(self, text: str, peer: SiteId, tid: Tid) -> None:
+        """`receipt-complete` or `receipt-partial`; a later receipt replaces the text, never the state. Raises a `PeerError`."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            row = self._row(con, tid)
+            grant = row["grant_sealed"]
+            if bytes(row["peer"]) != peer or row["offer"] is None or grant is None:
+                raise StateError
+            hashes = frozenset(Digest(r[0]) for r in rows(con, "SELECT hash FROM records WHERE cid=?", (row["cid"],)))
+            receipt = accept_receipt(
+                text, r=peer, tid=tid, offer=jws.digest(row["offer"]),
+                grant=jws.digest(self._vault.open("grant", grant).decode()), manifests=hashes,
+            )  # fmt: skip
+            post(con, "ack", peer.hex(), make_ack(self._identity.key, text), tid, now)
+            con.execute(
+                "UPDATE sends SET receipt=?, receipt_manifest=? WHERE tid=?", (text, receipt.manifest, tid)
+            )
+            if row["state"] == "RELEASED":
+                event = "receipt-complete" if receipt.state == "COMPLETE" else "receipt-partial"
+                self._end(con, self._row(con, tid), event, now, why="gaps" if receipt.gaps else "")
+            audit.record(con, "receiver", f"receipt.{receipt.state.lower()}", tid.hex(), receipt.proof, now)
+
+        await self._commit(work, erased=True)
+
+    async def declined(self, text: str, peer: SiteId, tid: Tid) -> None:
+        """`declined`: R cannot or will not. Raises a `PeerError`."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            row = self._row(con, tid)
+            if bytes(row["peer"]) != peer or row["offer"] is None:
+                raise StateError
+            close = accept_close(text, site=peer, tid=tid, offer=jws.digest(row["offer"]), from_receiver=True)
+            post(con, "ack", peer.hex(), make_ack(self._identity.key, text), tid, now)
+            if row["state"] not in OPEN_SENDER:
+                return
+            audit.alarm(con, tid, close.why or "declined", _DECLINED.get(close.why, _DECLINED[""]), now)
+            audit.record(con, "receiver", "transfer.declined", tid.hex(), close.why, now)
+            if row["state"] == "RELEASED":
+                self._end(con, row, "declined", now, why=close.why)
+            else:
+                step(SENDER, row["state"], "declined")
+                con.execute("UPDATE sends SET why=? WHERE tid=?", (close.why, tid))
+
+        await self._commit(work, erased=True)
+
+    # What ends have in common
+
+    def _end(self, con: Con, row: sqlite3.Row, event: str, now: int, why: str = "") -> None:
+        after = step(SENDER, row["state"], event)
+        tid, cid = Tid(row["tid"]), Cid(row["cid"])
+        con.execute(
+            "UPDATE sends SET state=?, why=?, ended_at=? WHERE tid=?", (after.to, why or row["why"], now, tid)
+        )
+        row = self._row(con, tid)
+        if "close" in after.effects and row["offer"] is not None:
+            close = Close(v=1, tid=tid, offer=jws.digest(row["offer"]), state=after.to, why="", iat=now)  # type: ignore[arg-type]
+            post(con, "queue", bytes(row["peer"]).hex(), sign_message(close, self._identity.key), tid, now)
+        if "erase-keys" in after.effects:
+            self._erase_key(con, cid, now)
+        if not row["decided_at"]:
+            self._forget_code(con, row, now)
+        self.tell(con, tid, now)
+
+    def _erase_key(self, con: Con, cid: Cid, now: int) -> None:
+        marks = ",".join("?" * len(OPEN_SENDER))
+        if value(con, f"SELECT 1 FROM sends WHERE cid=? AND state IN ({marks})", (cid, *OPEN_SENDER)):
+            return
+        con.execute("UPDATE spools SET k_sealed=NULL, dropped=1 WHERE cid=?", (cid,))
+        post(con, "relay", f"delete:{cid.hex()}", b"", None, now)
+
+    def _forget_code(self, con: Con, row: sqlite3.Row, now: int) -> None:
+        tid = Tid(row["tid"])
+        path = f"/m/{bytes(row['mailbox']).hex()}/0"
+        if row["offer"] is not None:
+            forget(con, "mailbox", path)
+            post(con, "mailbox", path, encode(Tombstone(v=1, ended=row["state"])), tid, now)
+        con.execute("UPDATE sends SET q_sealed=NULL, pin_sealed=NULL, swept=1 WHERE tid=?", (tid,))
+        con.execute("UPDATE tries SET channel_sealed=NULL, m4=NULL WHERE tid=?", (tid,))
+
+    def _say_hello(self, con: Con, row: sqlite3.Row, now: int) -> None:
+        hello = Hello(v=1, tid=Tid(row["tid"]), s=self._identity.site, exp=row["exp"])
+        post(con, "mailbox", f"/m/{bytes(row['mailbox']).hex()}/0", encode(hello), Tid(row["tid"]), now)
+
+    def tell(self, con: Con, tid: Tid, now: int, run: bytes | None = None, refused: str = "") -> None:
+        """m6 to every phone that has spoken (or to one run, with why its wish was refused)."""
+        row = self._row(con, tid)
+        code = receipt_code(row["receipt"]) if row["receipt"] else receipt_code(tid.hex())
+        decided = Decided(row["decision"], row["decided_at"]) if row["decision"] else None
+        status = Status(
+            v=1, state=row["state"], at=row["ended_at"] or row["decided_at"] or now, refused=refused,
+            decided=decided, code=code,
+        )  # fmt: skip
+        phones = rows(
+            con, "SELECT * FROM tries WHERE tid=? AND channel_sealed IS NOT NULL AND last_m5 IS NOT NULL", (tid,)
+        )
+        for phone in phones:
+            if run is not None and bytes(phone["run"]) != run or (run is None and phone["told"] == row["state"]):
+                continue
+            channel = Channel(msgspec.json.decode(self._vault.open("channel", phone["channel_sealed"]), type=ChannelState))
+            if channel.state.sent > 30:
+                continue  # the slot is full
+            body = encode(Sealed(v=1, box=BlobKey(channel.seal(encode(status)))))
+            con.execute(
+                "UPDATE tries SET channel_sealed=?, told=? WHERE run=?",
+                (self._vault.seal("channel", msgspec.json.encode(channel.state)), row["state"], phone["run"]),
+            )
+            path = f"/m/{MailboxId(phone['mailbox']).hex()}/{RunId(phone['run']).hex()}/6"
+            post(con, "mailbox", path, body, tid, now)
+
+    def tries_left(self, con: Con, row: sqlite3.Row) -> int:
+        """Wrong PINs that may still be typed for this offer."""
+        spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (row["tid"],))
+        return tries.left(spent, row["reopens"])
+
+    def _content_key(self, con: Con, row: sqlite3.Row) -> bytes:
+        sealed = value(con, "SELECT k_sealed FROM spools WHERE cid=?", (row["cid"],))
+        if sealed is None:
+            raise StateError
+        return bytes(sealed)
+
+    @staticmethod
+    def _row(con: Con, tid: bytes) -> sqlite3.Row:
+        row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
+        if row is None:
+            raise AbsentError
+        return row
+
+
+class SiteWords(msgspec.Struct, frozen=True):
+    """How this site is named to a patient, and whom they may call."""
+
+    name: str
+    call: str
+
+
+_DECLINED = {
+    "": "The receiving site declined this transfer. Call it before you send again.",
+    "kid-unknown": "The receiving site changed its key. Send the study again; nobody needs to be told why.",
+    "clock": "The clocks of the two sites differ by more than ten minutes. Set the clock, then send again.",
+    "expired": "The receiving site got the answer too late. Send the study again.",
+    "unknown-site": "The receiving site has not paired this one. Call its PACS administrator.",
+}

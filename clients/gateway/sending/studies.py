@@ -1,0 +1,244 @@
+"""Studies that arrived here, from a scanner, a PACS or a folder.
+
+A file is in `DIR/incoming`, whole and on disk, before this module hears of it: the SCP answered 0x0000, so it may not be lost. `adopt`
+reads its header, hashes its data set and gives it a row; a file without a row is adopted at the next start. What cannot be
+used goes to `DIR/refused` with a named reason and is counted at its study, never deleted silently:
+
+    dicom-two-patients   another patient's identity in the same study
+    dicom-conflict       a SOP Instance UID that is here already, with other bytes
+    (and the codes of `dicom.header`)
+
+The same instance again, byte for byte, is no error and no second copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from clients.gateway.clock import Clock, Signal
+from clients.gateway.dicom.header import InstanceHeader, read_header
+from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, Database, one, rows, value
+from transfer.states import OPEN_SENDER
+
+log = structlog.get_logger()
+_BATCH = 32
+_CHUNK = 2**20
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A whole file in `incoming`, and where it came from (a calling AE title, or "import")."""
+
+    path: Path
+    source: str
+
+
+class Adopted(msgspec.Struct, frozen=True):
+    """What became of one arrival: its study, or the code of a refusal."""
+
+    study: str
+    code: str = ""
+
+
+class _Read(msgspec.Struct, frozen=True):
+    arrival: Arrival
+    header: InstanceHeader
+    size: int
+    hash: bytes
+
+
+class Studies:
+    """Adopts files, closes studies, forgets them when their time is over."""
+
+    def __init__(self, db: Database, clock: Clock, folder: Path, changed: Signal) -> None:
+        self._db, self._clock, self._changed = db, clock, changed
+        self.incoming, self.refused = folder / "incoming", folder / "refused"
+        for path in (self.incoming, self.refused):
+            path.mkdir(mode=0o700, exist_ok=True)
+        self._queue: asyncio.Queue[tuple[Arrival, asyncio.Future[Adopted]]] = asyncio.Queue(1000)
+
+    async def adopt(self, arrival: Arrival) -> Adopted:
+        """Takes one file in; returns when it has its row or its refusal."""
+        done: asyncio.Future[Adopted] = asyncio.get_running_loop().create_future()
+        await self._queue.put((arrival, done))
+        return await done
+
+    async def run(self) -> None:
+        """Adopts what comes, in batches of one transaction, until cancelled."""
+        await self._adopt_leftovers()
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            results = await self._adopt_batch([arrival for arrival, _ in batch])
+            for (_, done), result in zip(batch, results, strict=True):
+                if not done.cancelled():
+                    done.set_result(result)
+            self._changed.set()
+
+    async def _adopt_leftovers(self) -> None:
+        known = await self._db.run(lambda con: {r[0] for r in rows(con, "SELECT file FROM instances")})
+        left = [p for p in self.incoming.iterdir() if p.suffix == ".dcm" and p.name not in known]
+        for i in range(0, len(left), _BATCH):
+            await self._adopt_batch([Arrival(p, "") for p in left[i : i + _BATCH]])
+
+    async def _adopt_batch(self, arrivals: list[Arrival]) -> list[Adopted]:
+        readings = await asyncio.to_thread(lambda: [_read(a) for a in arrivals])
+        now = self._clock.now()
+
+        def work(con: Con) -> list[Adopted]:
+            return [
+                self._refuse(con, a, r, now) if isinstance(r, str) else self._insert(con, r, now)
+                for a, r in zip(arrivals, readings, strict=True)
+            ]
+
+        try:
+            results = await self._db.run(work)
+        except GatewayError as why:  # the files stay in `incoming` and are adopted at the next start
+            return [Adopted("", why.code) for _ in arrivals]
+        await asyncio.to_thread(self._put_away, arrivals, results)
+        return results
+
+    def _put_away(self, arrivals: list[Arrival], results: list[Adopted]) -> None:
+        for arrival, result in zip(arrivals, results, strict=True):
+            if result.code == "same":
+                arrival.path.unlink(missing_ok=True)
+            elif result.code:
+                os.replace(arrival.path, self.refused / arrival.path.name)
+
+    def _refuse(self, con: Con, arrival: Arrival, code: str, now: int, study: str = "") -> Adopted:
+        con.execute(
+            "INSERT INTO refusals (study, code, file, source, at) VALUES (?,?,?,?,?)",
+            (study or None, code, arrival.path.name, arrival.source, now),
+        )
+        con.execute("UPDATE studies SET refused=refused+1 WHERE id=?", (study,))
+        log.warning("instance refused", code=code)
+        return Adopted(study, code)
+
+    def _insert(self, con: Con, read: _Read, now: int) -> Adopted:
+        h = read.header
+        study = one(con, "SELECT * FROM studies WHERE uid=?", (h.study_uid,))
+        if study is None:
+            ident = uuid.uuid4().hex
+            con.execute(
+                "INSERT INTO studies (id, uid, patient_name, patient_id, issuer, birth_date, sex, accession, date,"
+                " time, description, source, first_at, last_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (ident, h.study_uid, h.patient_name, h.patient_id, h.issuer, h.birth_date, h.sex, h.accession,
+                 h.study_date, h.study_time, h.study_description, read.arrival.source, now, now),
+            )  # fmt: skip
+        else:
+            ident = study["id"]
+            if _other_patient(study["patient_id"], h.patient_id) or _other_patient(
+                study["birth_date"], h.birth_date
+            ):
+                return self._refuse(con, read.arrival, "dicom-two-patients", now, ident)
+            twin = one(con, "SELECT hash, file FROM instances WHERE study=? AND sop_uid=?", (ident, h.sop_uid))
+            if twin is not None:
+                if twin["file"] == read.arrival.path.name:
+                    return Adopted(ident)
+                if twin["hash"] == read.hash:
+                    return Adopted(ident, "same")
+                return self._refuse(con, read.arrival, "dicom-conflict", now, ident)
+        self._insert_instance(con, ident, read, now)
+        return Adopted(ident)
+
+    def _insert_instance(self, con: Con, study: str, read: _Read, now: int) -> None:
+        h = read.header
+        no = value(con, "SELECT count(*) FROM series WHERE study=?", (study,))
+        con.execute(
+            "INSERT INTO series (study, uid, no, number, modality, description, scout) VALUES (?,?,?,?,?,?,?)"
+            " ON CONFLICT (study, uid) DO UPDATE SET scout=max(scout, excluded.scout)",
+            (study, h.series_uid, no, h.series_number, h.modality, h.series_description, int(h.scout)),
+        )
+        con.execute(
+            "INSERT INTO instances (study, series, sop_uid, sop_class, syntax, file, data_offset, size, hash, scout,"
+            " number, at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (study, h.series_uid, h.sop_uid, h.sop_class, h.syntax, read.arrival.path.name, h.data_offset,
+             read.size, read.hash, int(h.scout), h.instance_number, now),
+        )  # fmt: skip
+        con.execute("UPDATE studies SET last_at=?, closed=0 WHERE id=?", (now, study))
+        late = rows(
+            con,
+            "SELECT s.tid FROM sends s JOIN spools p ON p.cid=s.cid WHERE s.study=? AND p.frozen IS NOT NULL"
+            f" AND s.state IN ({','.join('?' * len(OPEN_SENDER))})",
+            (study, *OPEN_SENDER),
+        )
+        for row in late:
+            audit.alarm(
+                con, row["tid"], "late-images",
+                "Images arrived after this transfer was closed. Send the study again when it is complete.", now,
+            )  # fmt: skip
+
+    async def close(self, study: str, by: str) -> None:
+        """Staff say that the study is complete. Raises `AbsentError`."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            if not value(con, "SELECT 1 FROM studies WHERE id=?", (study,)):
+                raise AbsentError
+            con.execute("UPDATE studies SET closed=1, closed_by=? WHERE id=? AND closed=0", (by, study))
+            audit.record(con, by, "study.close", study, "", now)
+
+        await self._db.run(work)
+        self._changed.set()
+
+    async def close_quiet(self, quiet: int) -> None:
+        """Closes studies to which nothing was added for `quiet` seconds."""
+        before = self._clock.now() - quiet
+        closed = await self._db.run(
+            lambda con: con.execute(
+                "UPDATE studies SET closed=1, closed_by='quiet' WHERE closed=0 AND last_at<=?", (before,)
+            ).rowcount
+        )
+        if closed:
+            self._changed.set()
+
+    async def forget_old(self, keep: int) -> None:
+        """Deletes studies whose last image and last transfer are over for `keep` seconds, with their files."""
+        before = self._clock.now() - keep
+        marks = ",".join("?" * len(OPEN_SENDER))
+
+        def work(con: Con) -> list[str]:
+            old = rows(
+                con,
+                "SELECT id FROM studies t WHERE closed=1 AND last_at<? AND NOT EXISTS (SELECT 1 FROM sends s"
+                f" WHERE s.study=t.id AND (s.state IN ({marks}) OR s.ended_at>=?)) LIMIT 20",
+                (before, *OPEN_SENDER, before),
+            )
+            files: list[str] = []
+            for (study,) in old:
+                files += [r[0] for r in rows(con, "SELECT file FROM instances WHERE study=?", (study,))]
+                con.execute("DELETE FROM studies WHERE id=?", (study,))
+            return files
+
+        for name in await self._db.run(work):
+            (self.incoming / name).unlink(missing_ok=True)
+
+
+def _read(arrival: Arrival) -> _Read | str:
+    """Header, data-set length and hash of a file; or the code of what is wrong with it."""
+    try:
+        header = read_header(arrival.path)
+        digest, size = hashlib.sha256(), 0
+        with arrival.path.open("rb") as file:
+            file.seek(header.data_offset)
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+    except GatewayError as why:
+        return why.code
+    except OSError:
+        return "dicom-unreadable"
+    return _Read(arrival, header, size, digest.digest())
+
+
+def _other_patient(a: str, b: str) -> bool:
+    return bool(a and b and a != b)

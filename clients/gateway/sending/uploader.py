@@ -1,0 +1,149 @@
+"""Sealed packs go to the relay, a few at once, oldest offer first; what the relay answered 200 to is marked, in batches.
+
+Streams times pack size stays below half a second of the measured speed, so that a late small pack never waits long behind large ones
+(performance: in-flight bytes make the tail). A pack that the relay lost is found by `recheck` and sent again from the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from clients.gateway.clock import Clock, Signal
+from clients.gateway.errors import RelayDownError
+from clients.gateway.meter import Meter
+from clients.gateway.peers.relay import RelayClient, RelayRefusal
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, Database, rows
+from transfer.ids import Cid
+from transfer.packs import BUCKETS
+
+log = structlog.get_logger()
+STREAMS = 4
+_FINAL = {409, 410, 413}
+"""The relay's refusals that a repetition does not change."""
+_DUE = """
+SELECT p.cid, p.n, p.kind, p.size FROM packs p JOIN spools s ON s.cid=p.cid
+WHERE p.uploaded=0 AND s.dropped=0 ORDER BY s.rowid, p.n LIMIT ?
+"""
+
+
+class _Pack(msgspec.Struct, frozen=True):
+    cid: Cid
+    n: int
+    kind: str
+    size: int
+
+
+class Uploader:
+    """Uploads all packs of this gateway."""
+
+    def __init__(
+        self, db: Database, relay: RelayClient, clock: Clock, spool: Path, packed: Signal, changed: Signal
+    ) -> None:
+        self._db, self._relay, self._clock, self._spool = db, relay, clock, spool
+        self._packed, self._changed = packed, changed
+        self._flying: set[tuple[Cid, int]] = set()
+        self._done: list[tuple[int, Cid, int]] = []
+        self._landed = asyncio.Event()
+        self.meter = Meter()
+        self.meters: dict[Cid, Meter] = {}
+
+    def bucket(self) -> int:
+        """How large the next pack should be, by the speed so far."""
+        speed = self.meter.speed()
+        fits = [b for b in BUCKETS if b * STREAMS <= speed * 0.5]
+        return max(fits[-1] if fits else BUCKETS[0], BUCKETS[2] if not self.meter.total else BUCKETS[0])
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._mark())
+            while True:
+                seen = self._packed.seen
+                due = await self._db.run(lambda con: rows(con, _DUE, (STREAMS * 2 + len(self._flying) + len(self._done),)))
+                packs = [_Pack(Cid(r["cid"]), r["n"], r["kind"], r["size"]) for r in due]
+                landed = {(cid, n) for _, cid, n in self._done}
+                packs = [p for p in packs if (p.cid, p.n) not in self._flying | landed]
+                for pack in packs[: STREAMS - len(self._flying)]:
+                    self._flying.add((pack.cid, pack.n))
+                    group.create_task(self._upload(pack))
+                await self._packed.wait(seen, 2.0)
+
+    async def _upload(self, pack: _Pack) -> None:
+        try:
+            await self._put(pack)
+        finally:
+            self._flying.discard((pack.cid, pack.n))
+            self._packed.set()
+
+    async def _put(self, pack: _Pack) -> None:
+        try:
+            ct = await asyncio.to_thread((self._spool / pack.cid.hex() / str(pack.n)).read_bytes)
+        except OSError:
+            await self._alarm(pack, "spool-lost", "A sealed file is missing here. Send the study again.")
+            return self._land(2, pack)
+        try:
+            await self._relay.put_pack(pack.cid, pack.n, pack.kind, ct)
+        except RelayDownError:
+            await asyncio.sleep(0.5)
+        except RelayRefusal as why:
+            if why.status in _FINAL:
+                await self._alarm(pack, why.code, "The relay refused a part of this study. Send the study again.")
+                return self._land(2, pack)
+            await self._alarm(pack, why.code, "The relay refuses this gateway for now. Call the relay's operator.")
+            await asyncio.sleep(5)
+        else:
+            self.meter.add(len(ct))
+            self.meters.setdefault(pack.cid, Meter()).add(len(ct))
+            self._land(1, pack)
+
+    def _land(self, state: int, pack: _Pack) -> None:
+        self._done.append((state, pack.cid, pack.n))
+        self._landed.set()
+
+    async def _mark(self) -> None:
+        while True:
+            await self._landed.wait()
+            self._landed.clear()
+            batch = list(self._done)
+            await self._db.run(
+                lambda con, batch=batch: con.executemany("UPDATE packs SET uploaded=? WHERE cid=? AND n=?", batch)
+            )
+            del self._done[: len(batch)]
+            self._changed.set()
+            await asyncio.sleep(0.02)
+
+    async def _alarm(self, pack: _Pack, code: str, sentence: str) -> None:
+        log.error("pack not uploaded", code=code)
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            for row in rows(con, "SELECT tid FROM sends WHERE cid=?", (pack.cid,)):
+                audit.alarm(con, row["tid"], code, sentence, now)
+
+        await self._db.run(work)
+
+    async def recheck(self, cid: Cid) -> None:
+        """Compares the relay's list with ours and sends again what it lost."""
+        there: set[int] = set()
+        after = 0
+        while True:
+            page = await self._relay.list_packs(cid, after, wait=0)
+            there.update(p.n for p in page.packs)
+            if not page.packs:
+                break
+            after = page.next
+
+        def work(con: Con) -> int:
+            ours = {r["n"] for r in rows(con, "SELECT n FROM packs WHERE cid=? AND uploaded=1", (cid,))}
+            lost = ours - there
+            con.executemany("UPDATE packs SET uploaded=0 WHERE cid=? AND n=?", [(cid, n) for n in lost])
+            return len(lost)
+
+        if await self._db.run(work):
+            log.warning("the relay lost packs; sending them again")
+            self._packed.set()

@@ -1,0 +1,43 @@
+"""The audit log: append-only, each line chained to the one before by a hash, and the alarms that staff see.
+
+Subjects are our own ids (tid, study id), never a name or a UID. SQLite triggers refuse UPDATE and DELETE; `verify` finds a line that was
+changed with the file open in another program.
+"""
+
+from __future__ import annotations
+
+from clients.gateway.store.database import Con, one, rows
+from transfer.encoding import sha256
+
+
+def record(con: Con, actor: str, action: str, subject: str, detail: str, now: int) -> None:
+    """Adds a line."""
+    last = one(con, "SELECT hash FROM audit ORDER BY seq DESC LIMIT 1")
+    line = _line(now, actor, action, subject, detail)
+    con.execute(
+        "INSERT INTO audit (at, actor, action, subject, detail, hash) VALUES (?,?,?,?,?,?)",
+        (now, actor, action, subject, detail, sha256(last["hash"] if last else b"", line)),
+    )
+
+
+def verify(con: Con) -> int:
+    """0 if every line follows from the one before, else the number of the first that does not."""
+    last = b""
+    for row in rows(con, "SELECT * FROM audit ORDER BY seq"):
+        line = _line(row["at"], row["actor"], row["action"], row["subject"], row["detail"])
+        last, expected = row["hash"], sha256(last, line)
+        if last != expected:
+            return int(row["seq"])
+    return 0
+
+
+def _line(at: int, *parts: str) -> bytes:
+    return str(at).encode() + b"".join(b"\0" + p.encode() for p in parts)
+
+
+def alarm(con: Con, tid: bytes | None, code: str, sentence: str, now: int) -> None:
+    """Something that staff must see at a transfer; the same code again is the same alarm."""
+    con.execute(
+        "INSERT INTO alarms (tid, code, sentence, at) VALUES (?,?,?,?) ON CONFLICT (tid, code) DO UPDATE SET at=excluded.at",
+        (tid, code, sentence, now),
+    )
