@@ -115,7 +115,9 @@ def payload(message: msgspec.Struct, **changes: Any) -> dict[str, Any]:
 
 def signed(kind: type[Message], body: dict[str, Any] | bytes, key: SigningKey) -> str:
     """Whatever `body` is, with a signature that holds."""
-    return jws.sign(kind.NAME, body if isinstance(body, bytes) else json.dumps(body).encode(), key)
+    return jws.sign(
+        kind.NAME, body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode(), key
+    )
 
 
 @contextmanager

@@ -126,18 +126,27 @@ def accept_offer(
     offer_text: str, *, pin: Pin, me: SiteId, now: int, prekey: Callable[[Kid], PrekeyPair | None]
 ) -> Offer:
     """O as R may take it into its inbox. Raises a `PeerError`; `ClockError` and `KeyUnknownError` are S's to cure."""
+    offer = _offer_for(me, offer_text, pin, prekey)
+    _check_times(offer, now)
+    return offer
+
+
+def _offer_for(me: SiteId, offer_text: str, pin: Pin, prekey: Callable[[Kid], PrekeyPair | None]) -> Offer:
     offer = open_message(Offer, offer_text, pin.site)
     if offer.s != pin.site or offer.r != me:
         raise NotForMeError
     if offer.parent is not msgspec.UNSET:
         raise VersionError  # child offers are not part of this version
+    if prekey(offer.kid) is None:
+        raise KeyUnknownError
+    return offer
+
+
+def _check_times(offer: Offer, now: int) -> None:
     if offer.iat - SKEW > now:
         raise ClockError
     if now > offer.exp + KEEP:
         raise ExpiredError
-    if prekey(offer.kid) is None:
-        raise KeyUnknownError
-    return offer
 
 
 def open_release(
@@ -152,12 +161,13 @@ def open_release(
 ) -> Opened:
     """K and G, if every rule above holds; else a `PeerError`. `used`: H(L) this tid was used with, or None."""
     release = open_message(Release, release_text, pin.site)
-    offer = accept_offer(offer_text, pin=pin, me=me, now=now, prekey=prekey)
+    offer = _offer_for(me, offer_text, pin, prekey)
     if release.r != me or release.kid != offer.kid:
         raise NotForMeError
     h_offer = jws.digest(offer_text)
     if release.offer != h_offer or release.tid != offer.tid:
         raise HashError
+    _check_times(offer, now)
     if release.iat > offer.exp:
         raise ExpiredError
     if used is not None and used != jws.digest(release_text):

@@ -1,0 +1,518 @@
+"""Every rule of `transfer.release` broken once, alone and together with every later one: the first counts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from nacl.signing import SigningKey
+
+from tests.transfer_kit import (
+    GRANT_TEXT,
+    H_GRANT,
+    H_OFFER,
+    HOURS,
+    NOW,
+    OFFER,
+    OFFER_TEXT,
+    OTHER,
+    PAIR,
+    PHONE,
+    PREKEY,
+    TID,
+    VP,
+    K,
+    R,
+    S,
+    a_grant,
+    an_offer,
+    fixed,
+    flip,
+    no_pair,
+    pair_of,
+    payload,
+    refused,
+    signed,
+    stream,
+)
+from transfer import jws
+from transfer.encoding import b64, unb64
+from transfer.errors import (
+    ClockError,
+    DecidedError,
+    ExpiredError,
+    GrantTypeError,
+    HashError,
+    HeaderError,
+    KeyUnknownError,
+    NotForMeError,
+    SignatureError,
+    SizeError,
+    TransferError,
+    UsedError,
+    VersionError,
+)
+from transfer.ids import BlobKey, Digest, Kid, PublicKey, SiteId, Tid
+from transfer.messages import Ack, Close, Grant, Offer, Receipt, Release, open_message, sign_message
+from transfer.prekeys import LIFE, PrekeyPair, seal_to
+from transfer.release import (
+    KEEP,
+    SKEW,
+    Opened,
+    Pin,
+    accept_close,
+    accept_offer,
+    accept_receipt,
+    check_grant,
+    make_ack,
+    make_release,
+    open_release,
+    release_info,
+)
+
+THEN = NOW + 60
+OTHER_DIGEST = Digest(fixed("some other message"))
+
+
+class Case:
+    """A release as R gets it; each field can be changed, and the rest still fits the change."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.offer: dict[str, Any] = {}
+        self.offer_key, self.release_key, self.grant_key = S.key, S.key, PHONE
+        self.release: dict[str, Any] = {}
+        self.grant: dict[str, Any] = {}
+        self.info: bytes | None = None
+        self.plain: Callable[[bytes], bytes] = lambda grant: K + grant
+        self.pin, self.me, self.now = Pin(S.site), R.site, THEN
+        self.prekey: Callable[[Kid], PrekeyPair | None] = pair_of
+        self.used: Digest | None = None
+        for name, value in changes.items():
+            assert hasattr(self, name)
+            setattr(self, name, value)
+
+    def texts(self) -> tuple[str, str]:
+        """(L, O)."""
+        offer = signed(Offer, payload(OFFER, **self.offer), self.offer_key)
+        h_offer = jws.digest(offer)
+        grant = signed(Grant, payload(a_grant(offer=h_offer), **self.grant), self.grant_key)
+        h_grant = jws.digest(grant)
+        info = release_info(TID, h_offer, h_grant) if self.info is None else self.info
+        fields = {
+            "v": 1, "tid": TID.text, "offer": h_offer.text, "grant": h_grant.text, "pk": VP.text, "type": "patient",
+            "r": R.site.text, "kid": PAIR.kid.text, "iat": THEN,
+            "sealed": b64(seal_to(PAIR.public, self.plain(grant.encode()), info)),
+        }  # fmt: skip
+        return signed(Release, {**fields, **self.release}, self.release_key), offer
+
+    def open(self) -> Opened:
+        release, offer = self.texts()
+        return open_release(
+            release, offer, pin=self.pin, me=self.me, now=self.now, prekey=self.prekey, used=self.used
+        )
+
+
+def test_an_honest_release_opens() -> None:
+    opened = Case().open()
+    assert opened.key == K
+    assert opened.grant.d == "approve"
+    assert open_message(Grant, opened.grant_text, VP) == opened.grant
+    assert opened.release.type == "patient"
+    assert repr(opened) == f"Opened({TID})"
+
+
+RULES: list[tuple[str, dict[str, Any], type[TransferError]]] = [
+    ("1 L by somebody else", {"release_key": OTHER.key}, SignatureError),
+    ("1 O by somebody else", {"offer_key": OTHER.key}, SignatureError),
+    ("2 O names another sender", {"offer": {"s": OTHER.site.text}}, NotForMeError),
+    ("2 O is for another site", {"offer": {"r": OTHER.site.text}}, NotForMeError),
+    ("2 O is a child", {"offer": {"parent": OTHER_DIGEST.text, "kind": "divert"}}, VersionError),
+    ("2 the pre-key is gone", {"prekey": no_pair}, KeyUnknownError),
+    ("2 L is for another site", {"release": {"r": OTHER.site.text}}, NotForMeError),
+    ("2 L was sealed to another pre-key", {"release": {"kid": b64(bytes(8))}}, NotForMeError),
+    ("3 L is for another offer", {"release": {"offer": OTHER_DIGEST.text}}, HashError),
+    ("3 L is for another tid", {"release": {"tid": b64(bytes(16))}}, HashError),
+    ("3 O is from the future", {"now": NOW - SKEW - 1}, ClockError),
+    ("3 O ended more than two days ago", {"now": OFFER.exp + KEEP + 1}, ExpiredError),
+    ("3 L was made too late", {"release": {"iat": OFFER.exp + 1}}, ExpiredError),
+    ("4 the offer was used before", {"used": OTHER_DIGEST}, UsedError),
+    ("5 sealed for something else", {"info": release_info(TID, H_OFFER, OTHER_DIGEST)}, HashError),
+    ("5 sealed without a purpose", {"info": b""}, HashError),
+    ("6 nothing behind the key", {"plain": lambda grant: bytes(K)}, SizeError),
+    ("6 less than a key", {"plain": lambda grant: b"K"}, SizeError),
+    ("6 nothing at all", {"plain": lambda grant: b""}, SizeError),
+    ("6 another grant inside", {"plain": lambda grant: K + GRANT_TEXT.encode() + b"A"}, HashError),
+    ("6 bytes that are no text", {"plain": lambda grant: K + b"\xff" + grant}, HashError),
+    ("6 something behind the grant", {"plain": lambda grant: K + grant + b"~" + OFFER_TEXT.encode()}, HashError),
+    ("6 attested", {"release": {"type": "attest"}}, GrantTypeError),
+    ("6 overridden", {"release": {"type": "override", "pk": b64(bytes(32))}}, GrantTypeError),
+    ("6 G by another phone", {"grant_key": SigningKey(fixed("other phone"))}, SignatureError),
+    ("6 G for another phone key", {"release": {"pk": OTHER.site.text}}, SignatureError),
+    ("6 G under no key", {"release": {"pk": b64(bytes(32))}}, SignatureError),
+    ("6 G is no grant", {"grant": {"d": ...}}, HeaderError),
+    ("6 G of another version", {"grant": {"v": 2}}, VersionError),
+    ("6 G for another offer", {"grant": {"offer": OTHER_DIGEST.text}}, HashError),
+    ("6 G for another tid", {"grant": {"tid": b64(bytes(16))}}, HashError),
+    ("6 G says no", {"grant": {"d": "deny"}}, DecidedError),
+]  # fmt: skip
+"""In the order of the module's docstring."""
+
+
+@pytest.mark.parametrize(("name", "changes", "error"), RULES, ids=[name for name, _, _ in RULES])
+def test_each_rule_broken_once(name: str, changes: dict[str, Any], error: type[TransferError]) -> None:
+    with refused(error):
+        Case(**changes).open()
+
+
+def test_the_first_broken_rule_counts() -> None:
+    """Rules of different numbers, two at a time, wherever both can be broken in one message."""
+    seen = 0
+    for (first, one, error), (second, two, _) in itertools.combinations(RULES, 2):
+        both: dict[str, Any] = {**one}
+        clash = False
+        for name, value in two.items():
+            mine = both.setdefault(name, value)
+            if mine is not value:
+                clash = not (isinstance(mine, dict) and not set(mine) & set(value))
+                both[name] = {**mine, **value} if not clash else mine
+        if clash or first[0] == second[0]:
+            continue
+        seen += 1
+        with refused(error):
+            Case(**both).open()
+    assert seen > 150
+
+
+# ---- the edges of the times
+
+
+@pytest.mark.parametrize("now", [NOW - 600, NOW, OFFER.exp, OFFER.exp + 600, OFFER.exp + 48 * HOURS])
+def test_r_s_clock_may_be_ten_minutes_behind_and_two_days_late(now: int) -> None:
+    assert Case(now=now).open().key == K
+
+
+@pytest.mark.parametrize("iat", [0, NOW, OFFER.exp - 1, OFFER.exp])
+def test_l_may_be_made_until_o_ends(iat: int) -> None:
+    assert Case(release={"iat": iat}).open().key == K
+
+
+@pytest.mark.parametrize(
+    ("skew", "error"),
+    [(-601, ClockError), (-600, None), (0, None), (600, None), (601, None), (2 * HOURS, None)],
+)
+def test_a_skewed_clock_at_r(skew: int, error: type[TransferError] | None) -> None:
+    """Ten minutes each way are taken; further ahead harms nobody while the offer is kept, further behind is named."""
+    if error is None:
+        assert Case(now=NOW + skew, release={"iat": NOW}).open().key == K
+    else:
+        with refused(error):
+            Case(now=NOW + skew, release={"iat": NOW}).open()
+
+
+# ---- once
+
+
+def test_the_same_release_again_is_the_same_answer() -> None:
+    case = Case()
+    release, offer = case.texts()
+    for used in (None, jws.digest(release)):
+        opened = open_release(release, offer, pin=case.pin, me=R.site, now=THEN, prekey=pair_of, used=used)
+        assert opened.key == K
+
+
+def test_another_release_for_a_used_offer_is_refused_however_good_it_is() -> None:
+    first, offer = Case().texts()
+    again = make_release(
+        key=S.key, offer_text=offer, offer=OFFER, grant_text=GRANT_TEXT, vp=VP, prekey_text=PREKEY, content_key=K,
+        now=THEN + 1,
+    )  # fmt: skip
+    assert offer == OFFER_TEXT
+    with refused(UsedError):
+        open_release(
+            again, offer, pin=Pin(S.site), me=R.site, now=THEN, prekey=pair_of, used=jws.digest(first)
+        )
+
+
+def test_a_release_is_no_use_beside_another_offer() -> None:
+    """A photo of one release and a second offer of the same two sites."""
+    release, _ = Case().texts()
+    second = sign_message(an_offer(tid=Tid(bytes(16))), S.key)
+    with refused(HashError):
+        open_release(release, second, pin=Pin(S.site), me=R.site, now=THEN, prekey=pair_of, used=None)
+
+
+def test_a_stored_grant_opens_no_second_offer() -> None:
+    """Model A23: S is not tricked by an old yes, and R does not take it from a dishonest S either."""
+    second = an_offer(tid=Tid(bytes(16)))
+    text = sign_message(second, S.key)
+    with refused(HashError):
+        make_release(
+            key=S.key, offer_text=text, offer=second, grant_text=GRANT_TEXT, vp=VP, prekey_text=PREKEY, content_key=K,
+            now=THEN,
+        )  # fmt: skip
+    with refused(HashError):
+        _open_with_old_grant(second, text)
+
+
+def _open_with_old_grant(offer: Offer, text: str) -> None:
+    info = release_info(offer.tid, jws.digest(text), H_GRANT)
+    release = Release(
+        v=1, tid=offer.tid, offer=jws.digest(text), grant=H_GRANT, pk=VP, type="patient", r=R.site, kid=PAIR.kid,
+        sealed=BlobKey(seal_to(PAIR.public, K + GRANT_TEXT.encode(), info)), iat=THEN,
+    )  # fmt: skip
+    open_release(
+        sign_message(release, S.key), text, pin=Pin(S.site), me=R.site, now=THEN, prekey=pair_of, used=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "offer", "error"),
+    [
+        ("", OFFER_TEXT, HeaderError),
+        (OFFER_TEXT, OFFER_TEXT, HeaderError),
+        ("x" * 16385, OFFER_TEXT, SizeError),
+        (None, "", HeaderError),
+        (None, "x" * 4097, SizeError),
+        (None, GRANT_TEXT, HeaderError),
+        (None, signed(Offer, {"v": 2}, S.key), VersionError),
+        (signed(Release, {"v": 2}, S.key), OFFER_TEXT, VersionError),
+        (signed(Release, b"{}", S.key), OFFER_TEXT, HeaderError),
+    ],
+)
+def test_texts_of_another_form(release: str | None, offer: str, error: type[TransferError]) -> None:
+    good, _ = Case().texts()
+    with refused(error):
+        open_release(
+            good if release is None else release,
+            offer,
+            pin=Pin(S.site),
+            me=R.site,
+            now=THEN,
+            prekey=pair_of,
+            used=None,
+        )
+
+
+# ---- S makes L
+
+
+def _make(**changes: Any) -> str:
+    arguments: dict[str, Any] = {
+        "key": S.key, "offer_text": OFFER_TEXT, "offer": OFFER, "grant_text": GRANT_TEXT, "vp": VP,
+        "prekey_text": PREKEY, "content_key": K, "now": THEN,
+    }  # fmt: skip
+    return make_release(**{**arguments, **changes})
+
+
+def test_s_makes_what_r_opens() -> None:
+    opened = open_release(
+        _make(), OFFER_TEXT, pin=Pin(S.site), me=R.site, now=THEN, prekey=pair_of, used=None
+    )
+    assert (opened.key, opened.grant_text) == (K, GRANT_TEXT)
+    assert opened.release.pk == VP
+
+
+def test_a_release_shows_neither_key_nor_grant() -> None:
+    """The relay carries it: K and a proxy's name are in the sealed part only."""
+    grant = sign_message(a_grant(by="proxy", rel="parent", name="Josefina Quill"), PHONE)
+    text = _make(grant_text=grant)
+    body = jws.verify("release", text, S.site, Release.CAP)
+    sealed = unb64(json.loads(body)["sealed"])
+    for secret in (bytes(K), K.text.encode(), K.hex().encode(), b"Josefina", grant.encode()[40:80]):
+        assert secret not in body
+        assert secret not in sealed
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"vp": PublicKey(OTHER.site)}, SignatureError),
+        ({"vp": PublicKey(bytes(32))}, SignatureError),
+        ({"grant_text": sign_message(a_grant(tid=Tid(bytes(16))), PHONE)}, HashError),
+        ({"grant_text": sign_message(a_grant(offer=OTHER_DIGEST), PHONE)}, HashError),
+        ({"grant_text": sign_message(a_grant(d="deny"), PHONE)}, DecidedError),
+        ({"grant_text": GRANT_TEXT[:-1]}, HeaderError),
+        ({"grant_text": "x" * 2049}, SizeError),
+        ({"grant_text": signed(Grant, {"v": 2}, PHONE)}, VersionError),
+        ({"now": OFFER.exp}, ExpiredError),
+        ({"now": OFFER.exp + 1}, ExpiredError),
+        ({"prekey_text": PAIR.publish(OTHER.key, NOW)}, SignatureError),
+        ({"prekey_text": PAIR.publish(R.key, NOW - LIFE)}, ExpiredError),
+        ({"prekey_text": PAIR.publish(R.key, THEN + 601)}, ClockError),
+        ({"prekey_text": PrekeyPair.generate(stream("next")).publish(R.key, NOW)}, KeyUnknownError),
+        ({"prekey_text": "a.b.c"}, HeaderError),
+        ({"offer_text": sign_message(an_offer(iat=NOW + 1), S.key)}, HashError),
+    ],
+)
+def test_s_makes_none_without_every_rule(changes: dict[str, Any], error: type[TransferError]) -> None:
+    with refused(error):
+        _make(**changes)
+
+
+def test_the_last_second_counts_at_s() -> None:
+    assert _make(now=OFFER.exp - 1)
+
+
+def test_the_answer_to_an_old_question_comes_first() -> None:
+    """Of several broken rules S names the person's: deny before expired before the pre-key."""
+    deny = sign_message(a_grant(d="deny"), PHONE)
+    with refused(DecidedError):
+        _make(grant_text=deny, now=OFFER.exp, prekey_text="")
+    with refused(ExpiredError):
+        _make(now=OFFER.exp, prekey_text="")
+
+
+def test_check_grant_takes_either_decision() -> None:
+    for d in ("approve", "deny"):
+        text = sign_message(a_grant(d=d), PHONE)
+        assert check_grant(text, vp=VP, offer_text=OFFER_TEXT, offer=OFFER).d == d
+
+
+# ---- R takes O
+
+
+@pytest.mark.parametrize(
+    ("offer", "changes", "error"),
+    [
+        ({}, {"pin": Pin(OTHER.site)}, SignatureError),
+        ({"s": OTHER.site}, {}, NotForMeError),
+        ({}, {"me": OTHER.site}, NotForMeError),
+        ({"parent": OTHER_DIGEST, "kind": "add"}, {}, VersionError),
+        ({}, {"prekey": no_pair}, KeyUnknownError),
+        ({"kid": Kid(bytes(8))}, {}, KeyUnknownError),
+        ({}, {"now": NOW - 601}, ClockError),
+        ({}, {"now": OFFER.exp + KEEP + 1}, ExpiredError),
+    ],
+)
+def test_an_offer_that_r_does_not_take(
+    offer: dict[str, Any], changes: dict[str, Any], error: type[TransferError]
+) -> None:
+    text = sign_message(an_offer(**offer), S.key)
+    arguments: dict[str, Any] = {"pin": Pin(S.site), "me": R.site, "now": NOW, "prekey": pair_of}
+    with refused(error):
+        accept_offer(text, **{**arguments, **changes})
+
+
+@pytest.mark.parametrize("now", [NOW - 600, NOW, OFFER.exp + KEEP])
+def test_an_offer_that_r_takes(now: int) -> None:
+    assert accept_offer(OFFER_TEXT, pin=Pin(S.site), me=R.site, now=now, prekey=pair_of) == OFFER
+
+
+def test_an_offer_for_longer_than_a_day_is_no_offer() -> None:
+    text = signed(Offer, payload(OFFER, exp=NOW + 24 * HOURS + 1), S.key)
+    with refused(HeaderError):
+        accept_offer(text, pin=Pin(S.site), me=R.site, now=NOW, prekey=pair_of)
+
+
+def test_an_offer_with_other_destinations_in_sight_is_taken_as_it_is() -> None:
+    """`alt` and `add` belong to diversion and additions: they are carried and signed, and nothing follows from them."""
+    text = sign_message(an_offer(alt=[OTHER.site], add=3600), S.key)
+    assert accept_offer(text, pin=Pin(S.site), me=R.site, now=NOW, prekey=pair_of).alt == [OTHER.site]
+    with refused(NotForMeError):
+        accept_offer(text, pin=Pin(S.site), me=SiteId(OTHER.site), now=NOW, prekey=pair_of)
+
+
+# ---- receipts, closes, acks
+
+MANIFEST = Digest(fixed("manifest"))
+
+
+def _receipt(key: SigningKey = R.key, **changes: Any) -> str:
+    fields: dict[str, Any] = {
+        "v": 1, "tid": TID, "offer": H_OFFER, "grant": H_GRANT, "manifest": MANIFEST, "state": "COMPLETE",
+        "proof": "store", "gaps": [], "iat": NOW,
+    }  # fmt: skip
+    return sign_message(Receipt(**{**fields, **changes}), key)
+
+
+def _take_receipt(text: str) -> Receipt:
+    return accept_receipt(
+        text,
+        r=R.site,
+        tid=TID,
+        offer=H_OFFER,
+        grant=H_GRANT,
+        manifests=frozenset({MANIFEST, Digest(bytes(32))}),
+    )
+
+
+def test_a_receipt_of_r_for_this_offer_this_grant_and_a_record_of_ours() -> None:
+    assert _take_receipt(_receipt()).state == "COMPLETE"
+    assert _take_receipt(_receipt(state="PARTIAL", gaps=[1, 2])).gaps == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (_receipt(OTHER.key), SignatureError),
+        (_receipt(S.key), SignatureError),
+        (_receipt(tid=Tid(bytes(16))), HashError),
+        (_receipt(offer=OTHER_DIGEST), HashError),
+        (_receipt(grant=OTHER_DIGEST), HashError),
+        (_receipt(manifest=OTHER_DIGEST), HashError),
+        (_receipt()[:-2], HeaderError),
+        ("x" * 65537, SizeError),
+        (signed(Receipt, {"v": 2}, R.key), VersionError),
+    ],
+)
+def test_other_receipts(text: str, error: type[TransferError]) -> None:
+    with refused(error):
+        _take_receipt(text)
+
+
+def test_complete_has_no_gaps() -> None:
+    with pytest.raises(ValueError, match="gaps"):
+        _receipt(gaps=[1])
+    body = {**json.loads(jws.verify("receipt", _receipt(), R.site, Receipt.CAP)), "gaps": [1]}
+    with refused(HeaderError):
+        _take_receipt(signed(Receipt, body, R.key))
+
+
+def _close(state: str, key: SigningKey = S.key, **changes: Any) -> str:
+    fields: dict[str, Any] = {"v": 1, "tid": TID, "offer": H_OFFER, "state": state, "why": "", "iat": NOW}
+    return sign_message(Close(**{**fields, **changes}), key)
+
+
+@pytest.mark.parametrize("state", ["DENIED", "EXPIRED", "REVOKED", "DIVERTED", "DECLINED"])
+def test_r_may_only_decline_and_s_may_only_do_the_rest(state: str) -> None:
+    for site, key, from_receiver in ((S, S.key, False), (R, R.key, True)):
+        text = _close(state, key)
+        if (state == "DECLINED") == from_receiver:
+            close = accept_close(text, site=site.site, tid=TID, offer=H_OFFER, from_receiver=from_receiver)
+            assert close.state == state
+        else:
+            with refused(HashError):
+                accept_close(text, site=site.site, tid=TID, offer=H_OFFER, from_receiver=from_receiver)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (_close("DENIED", OTHER.key), SignatureError),
+        (_close("DENIED", R.key), SignatureError),
+        (_close("DENIED", tid=Tid(bytes(16))), HashError),
+        (_close("DENIED", offer=OTHER_DIGEST), HashError),
+        ("", HeaderError),
+        ("x" * 1025, SizeError),
+    ],
+)
+def test_other_closes(text: str, error: type[TransferError]) -> None:
+    with refused(error):
+        accept_close(text, site=S.site, tid=TID, offer=H_OFFER, from_receiver=False)
+
+
+def test_an_ack_names_the_copy_that_is_on_disk() -> None:
+    ack = open_message(Ack, make_ack(R.key, OFFER_TEXT), R.site)
+    assert ack.of == H_OFFER
+    assert ack.of != jws.digest(OFFER_TEXT + "A")
+
+
+def test_info_binds_all_three() -> None:
+    base = release_info(TID, H_OFFER, H_GRANT)
+    assert base == b"tt1/release" + TID + H_OFFER + H_GRANT
+    assert (
+        len({base, release_info(Tid(flip(TID)), H_OFFER, H_GRANT), release_info(TID, H_GRANT, H_OFFER)}) == 3
+    )
