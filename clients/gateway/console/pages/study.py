@@ -1,0 +1,43 @@
+"""One study, and where to send it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from clients.gateway.console.problems import FieldError
+from clients.gateway.console.visit import Visit
+from clients.gateway.console.words import OPEN, REASONS
+
+RECENT = 200
+
+
+async def show(visit: Visit) -> web.Response:
+    """`GET /studies/{id}`: its series and its transfers; for who may send, the form."""
+    await visit.saw("study", visit.id)
+    study = await visit.engine.study(visit.id)
+    of_study = set(study.transfers)
+    sent = [t for t in await visit.engine.transfers("send", RECENT) if t.tid in of_study]
+    peers = [p for p in await visit.engine.peers() if "receive" in p.roles]
+    return visit.show(
+        "study.html", study=study, transfers=sent, under_way=[t for t in sent if t.state in OPEN],
+        peers=sorted(peers, key=lambda p: (not p.reachable, p.name)), reasons=REASONS,
+    )  # fmt: skip
+
+
+async def send(visit: Visit) -> str:
+    """`POST /studies/{id}/send`: makes the offer and leads to its QR."""
+    to, reason = visit.form.get("to", ""), visit.form.get("reason", "transfer")
+    if not any(p.site == to for p in await visit.engine.peers()):
+        raise FieldError(
+            "No trauma center was chosen. Go back and choose one of the list.", code="destination"
+        )
+    if reason not in REASONS:
+        raise FieldError("No reason was chosen. Go back and choose one of the list.", code="reason")
+    view = await visit.engine.send(visit.id, to, reason, visit.user)
+    return f"/transfers/{view.tid}"
+
+
+async def close(visit: Visit) -> str:
+    """`POST /studies/{id}/close`: no more images are waited for."""
+    await visit.engine.close_study(visit.id, visit.user)
+    return f"/studies/{visit.id}"

@@ -1,0 +1,62 @@
+"""One transfer, as the desk of the sender or the inbox of the receiver sees it; stop it, re-open it."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from clients.gateway.console.problems import FieldError, NotAllowedError
+from clients.gateway.console.visit import Visit
+from clients.gateway.console.words import OPEN
+from clients.gateway.views import TransferView
+
+
+async def show(visit: Visit) -> web.Response:
+    """`GET /transfers/{id}`: state, code, progress, what arrived and what is missing."""
+    view = await _read(visit)
+    return visit.show("transfer.html", t=view, can_reopen=can_reopen(view), can_stop=can_stop(view))
+
+
+async def confirm_stop(visit: Visit) -> web.Response:
+    """`GET /transfers/{id}/stop`: asks before anything is stopped."""
+    view = await _read(visit)
+    if not can_stop(view):
+        raise FieldError(
+            "This transfer cannot be stopped any more. Open its page to see how it ended.", code="state"
+        )
+    return visit.show("stop.html", t=view)
+
+
+async def stop(visit: Visit) -> str:
+    """`POST /transfers/{id}/stop`."""
+    await visit.engine.cancel(visit.id, visit.user)
+    return f"/transfers/{visit.id}"
+
+
+async def reopen(visit: Visit) -> str:
+    """`POST /transfers/{id}/reopen`: new QR, new PIN, new tries; perhaps as a new transfer."""
+    view = await visit.engine.reopen(visit.id, visit.user)
+    return f"/transfers/{view.tid}"
+
+
+def can_stop(view: TransferView) -> bool:
+    """Only the sender stops, and only what has not ended."""
+    return view.role == "send" and view.state in OPEN
+
+
+def can_reopen(view: TransferView) -> bool:
+    """A code that is locked or lost may be replaced, and so may one that ran out before anybody decided."""
+    waiting = view.state == "OFFERED" or (view.state == "EXPIRED" and not view.decided_at)
+    return view.role == "send" and waiting and view.reopens_left > 0
+
+
+async def _read(visit: Visit) -> TransferView:
+    """The transfer, without its QR and PIN for those who may not see them. Audited."""
+    view = await visit.engine.transfer(visit.id)
+    if not visit.may("sent.read" if view.role == "send" else "inbox.read"):
+        await visit.refused("inbox.read")
+        raise NotAllowedError
+    await visit.saw("transfer", visit.id)
+    if not visit.may("transfer.code"):
+        view = msgspec.structs.replace(view, link="", pin="")
+    return view
