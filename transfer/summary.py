@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from transfer.encoding import sha256
-from transfer.errors import SizeError
+from transfer.errors import HeaderError, SizeError
 from transfer.ids import Digest
 from transfer.messages import Reason, Time, decode, encode
 
@@ -37,18 +37,24 @@ class Summary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
 
 
 def make_summary(summary: Summary) -> str:
-    """The JSON string that travels. Raises `SizeError` over 2 KiB."""
-    text = encode(summary).decode()
-    if len(text.encode()) > CAP:
-        raise SizeError
+    """The JSON string that travels. Raises `SizeError` over 2 KiB, `HeaderError` for words that no phone would take."""
+    try:
+        text = encode(summary).decode()
+    except UnicodeEncodeError:
+        raise HeaderError from None
+    read_summary(text)  # else the fault would show only when the person has scanned and typed
     return text
 
 
 def read_summary(text: str) -> Summary:
     """The summary of a JSON string. Raises a `PeerError`."""
-    if len(text.encode()) > CAP:
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise HeaderError from None
+    if len(data) > CAP:
         raise SizeError
-    return decode(text.encode(), Summary)
+    return decode(data, Summary)
 
 
 def summary_hash(salt: bytes, text: str) -> Digest:
