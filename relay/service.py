@@ -1,0 +1,239 @@
+"""Runs a relay: its stores, its listening socket, its end.
+
+`start` gives a running relay inside an event loop (tests, the demo); `run` is the whole process: it prints one
+line when it listens, reads its certificate again on SIGHUP, and ends on SIGTERM or SIGINT after what was begun
+is done. A folder belongs to one relay at a time (`DIR/lock`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from relay.app import Relay
+from relay.clock import Clock, system_clock
+from relay.config import Config, canonical_origin, split_listen
+from relay.doorman import Doorman
+from relay.enroll import DATABASE
+from relay.errors import ConfigError
+from relay.files import FileBlobs
+from relay.log import access_logger, make_log, silent
+from relay.notifier import LocalNotifier
+from relay.sqlite import SqliteMeta
+from relay.sweep import Sweeper
+
+KEEP_ALIVE = 75
+"""Seconds for a request's head to arrive on a connection, from its start or from the last answer."""
+GRACE = 10
+"""Seconds for what is under way when the relay stops."""
+_WILD = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
+_LOCAL = ("127.0.0.1", "localhost")
+
+
+class Running:
+    """A relay that listens. `url` is where, `origins` are the names that gateways may sign for."""
+
+    def __init__(
+        self, url: str, origins: list[str], ends: AsyncExitStack, tls: ssl.SSLContext | None
+    ) -> None:
+        self.url, self.origins = url, origins
+        self._ends, self._tls = ends, tls
+
+    async def stop(self) -> None:
+        """Finishes what is under way, closes everything. Again is no error."""
+        await self._ends.aclose()
+
+    def read_certificate(self, config: Config) -> None:
+        """Takes a renewed certificate for connections to come. `ConfigError`; then the old one stays."""
+        if self._tls is not None:
+            _load_certificate(self._tls, config)
+
+
+async def start(config: Config, *, clock: Clock = system_clock, log: Any = None) -> Running:
+    """A running relay. Raises `ConfigError`, and leaves nothing behind then."""
+    log = log or make_log()
+    async with AsyncExitStack() as ends:
+        _take_folder(config, ends)
+        tls = make_tls(config)
+        sock = listen(config)
+        ends.callback(sock.close)
+        url, origins = names(config, sock)
+        meta = SqliteMeta(config.data / DATABASE, config.quota, clock)
+        blobs = FileBlobs(config.data / "packs", reserve=config.quota.reserve, threads=config.bounds.threads)
+        notifier = LocalNotifier(most=config.bounds.connections)
+        relay = Relay(config, origins, meta, blobs, notifier, clock, log)
+        try:
+            await meta.open()
+            ends.push_async_callback(meta.close)
+            await blobs.open()
+            ends.push_async_callback(blobs.close)
+        except (OSError, sqlite3.Error):
+            raise ConfigError(
+                "The relay's data folder cannot be used. Check its path, rights and disk."
+            ) from None
+        ends.push_async_callback(relay.carrier.close)
+        sweeper = asyncio.create_task(Sweeper(meta, blobs, clock, log, relay.doomed).run(), name="sweeper")
+        ends.push_async_callback(_cancel, sweeper)
+        await _serve(config, relay, sock, tls, log, ends)
+        ends.callback(notifier.close)
+        return Running(url, origins, ends.pop_all(), tls)
+
+
+async def _serve(
+    config: Config,
+    relay: Relay,
+    sock: socket.socket,
+    tls: ssl.SSLContext | None,
+    log: Any,
+    ends: AsyncExitStack,
+) -> None:
+    runner = web.AppRunner(
+        relay.app,
+        access_log_class=access_logger(log),
+        access_log=silent() if config.access_log else None,
+        logger=silent(),
+        handler_cancellation=True,
+        keepalive_timeout=KEEP_ALIVE,
+        lingering_time=2,
+        auto_decompress=False,
+        shutdown_timeout=GRACE,
+    )
+    await runner.setup()
+    ends.push_async_callback(runner.cleanup)
+    server, bounds = runner.server, config.bounds
+    assert server is not None
+    each = None if config.trusted_proxy else bounds.address_connections
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: Doorman(server, bounds.connections, each),
+        sock=sock, backlog=512, ssl=tls, ssl_handshake_timeout=10 if tls else None,
+    )  # fmt: skip
+    ends.callback(listening.close)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _take_folder(config: Config, ends: AsyncExitStack) -> None:
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(config.data / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        raise ConfigError("The relay's data folder cannot be written. Check its path and rights.") from None
+    ends.callback(os.close, lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ConfigError("Another relay holds this data folder. Stop it, or name another folder.") from None
+
+
+def listen(config: Config) -> socket.socket:
+    """The listening socket, with BBR where the kernel has it (accepted connections inherit it)."""
+    host, port = split_listen(config.listen)
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, proto)
+    except OSError:
+        raise ConfigError(
+            "The address to listen at is not known here. Correct listen and start again."
+        ) from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise ConfigError("The address to listen at is taken or not allowed. Choose another port.") from None
+    congestion = getattr(socket, "TCP_CONGESTION", None)
+    if congestion is not None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, congestion, b"bbr")
+        except OSError:
+            pass  # this kernel has none; the default serves
+    return sock
+
+
+def names(config: Config, sock: socket.socket) -> tuple[str, list[str]]:
+    """The URL where this process listens, and the origins it answers to."""
+    host, _ = split_listen(config.listen)
+    port = sock.getsockname()[1]
+
+    def origin(name: str) -> str:
+        name = f"[{name}]" if ":" in name else name
+        return canonical_origin(f"{config.scheme}://{name.lower()}:{port}")
+
+    url = origin(host)
+    if config.origins:
+        return url, list(config.origins)
+    return url, [origin(name) for name in _LOCAL] if host in _WILD else [url]
+
+
+def make_tls(config: Config) -> ssl.SSLContext | None:
+    """The relay's own TLS, if it has a certificate. `ConfigError`."""
+    if config.tls_cert is None:
+        return None
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_alpn_protocols(["http/1.1"])
+    _load_certificate(tls, config)
+    return tls
+
+
+def _load_certificate(tls: ssl.SSLContext, config: Config) -> None:
+    assert config.tls_cert is not None
+    try:
+        tls.load_cert_chain(config.tls_cert, config.tls_key)
+    except OSError:  # ssl.SSLError is one
+        raise ConfigError("The certificate or its key cannot be read as PEM. Check both files.") from None
+
+
+def run(config: Config) -> None:
+    """Runs until SIGTERM or SIGINT. Raises `ConfigError` if it cannot start."""
+    asyncio.run(_run(config))
+
+
+async def _run(config: Config) -> None:
+    log = make_log()
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    running = await start(config, log=log)
+    loop.add_signal_handler(signal.SIGHUP, _renew, running, config, log)
+    try:
+        _announce(running, config, sys.stdout.write)
+        await stop.wait()
+    finally:
+        await running.stop()
+
+
+def _renew(running: Running, config: Config, log: Any) -> None:
+    try:
+        running.read_certificate(config)
+        log.info("certificate", renewed=config.tls_cert is not None)
+    except ConfigError as why:
+        log.error("certificate", error=why.code)
+
+
+def _announce(running: Running, config: Config, write: Callable[[str], Any]) -> None:
+    line = f"relay listening on {running.url}"
+    if config.json:
+        event = {"event": "listening", "url": running.url, "origins": running.origins}
+        line = msgspec.json.encode(event).decode()
+    write(line + "\n")
+    sys.stdout.flush()
