@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -172,3 +174,20 @@ def joined(label: str = "run", **question: Any) -> Doors:
     assert ends.site.prove(ends.phone.point(encode(m2)))
     ends.phone.answer(encode(ends.site.answer(a_question(**question))))
     return ends
+
+
+SPEC = Path(__file__).resolve().parent.parent / "docs" / "spec"
+
+
+def assert_generated(page: str, block: str, text: str) -> None:
+    """That `block` of docs/spec/`page` is what the code says. `UPDATE_SPEC=1 pytest ...` writes it there instead."""
+    path = SPEC / page
+    begin, end = f"<!-- generated: {block} -->\n", "<!-- end -->"
+    before, found, rest = path.read_text("utf-8").partition(begin)
+    assert found, f"{page} has no block {block}"
+    old, found, after = rest.partition(end)
+    assert found, f"{page}: block {block} has no end"
+    if os.environ.get("UPDATE_SPEC") == "1":
+        path.write_text(before + begin + text + end + after, "utf-8")
+        return
+    assert old == text, f"docs/spec/{page} is behind the code: run the test once with UPDATE_SPEC=1"

@@ -1,8 +1,9 @@
 """The states of a transfer at its four parties, as tables (protocol s. 10).
 
-Each table maps (state, event) to what follows: the next state, and the names of what must be on disk or on its
-way before anybody hears of it. Whoever keeps a transfer calls `step` inside the transaction that changes its
-row; an event that the table does not know in that state raises `StateError` and changes nothing. Terminal states have no way out, so an end is never taken back.
+Each table maps (state, event) to what follows: the next state, and the names of what must be on disk or on
+its way before anybody hears of it. Whoever keeps a transfer calls `step` inside the transaction that
+changes its row; an event that the table does not know in that state raises `StateError` and changes
+nothing. Terminal states have no way out, so an end is never taken back.
 
 S   PREPARING -> OFFERED -> RELEASED -> COMPLETE | PARTIAL
         |           |          `-----> REVOKED | DIVERTED (R keeps what it opened)
@@ -48,7 +49,7 @@ SENDER: Final[Table] = {
     ("OFFERED", "deny"): Step("DENIED", _END),
     ("OFFERED", "expire"): Step("EXPIRED", _END),
     ("OFFERED", "stop"): Step("REVOKED", _END),
-    ("OFFERED", "declined"): Step("OFFERED", ("alarm",)),
+    ("OFFERED", "declined"): Step("OFFERED", ("alarm", "ack")),
     ("OFFERED", "reopen"): Step("OFFERED", ("new-code", "hello", "audit")),
     ("RELEASED", "receipt-complete"): Step(
         "COMPLETE", ("store-receipt", "ack", "erase-keys", "delete-packs")
