@@ -7,6 +7,7 @@ other site would do, a test does with `change`. `hospital()` fills one with a da
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
@@ -64,6 +65,7 @@ class FakeEngine:
         self.sessions: dict[str, SessionView] = {}
         self.signal = Signal()
         self.watchers = 0
+        self.watched = asyncio.Event()
 
     def change(self, tid: str, **values: Any) -> TransferView:
         """What a phone, the other site or the network did to a transfer."""
@@ -202,6 +204,7 @@ class FakeEngine:
 
     async def changes(self) -> AsyncIterator[None]:
         self.watchers += 1
+        self.watched.set()
         try:
             async for _ in self.signal.changes(0.01):
                 yield

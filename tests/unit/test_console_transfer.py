@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clients.gateway.console.pages.transfer import can_reopen, can_stop
+from clients.gateway.views import TransferView
+from tests.console_kit import House, Person, house
+from tests.fake_engine import blank
+from transfer.states import RECEIVER, SENDER
+
+
+async def sent(built: House, **values: Any) -> TransferView:
+    """A transfer that the desk made."""
+    study = next(iter(built.engine.all_studies.values()))
+    peer = next(p.site for p in built.engine.all_peers.values() if p.reachable)
+    view = await built.engine.send(study.id, peer, "transfer", "desk1")
+    return built.engine.change(view.tid, **values)
+
+
+def incoming(built: House, **values: Any) -> TransferView:
+    """A transfer that another hospital offered."""
+    view = blank(
+        **{
+            "tid": "ab" * 16,
+            "role": "receive",
+            "peer": "County Hospital",
+            "created_at": built.clock.time,
+            **values,
+        }
+    )
+    built.engine.all_transfers[view.tid] = view
+    return view
+
+
+async def seen(person: Person, view: TransferView) -> str:
+    return (await person.open(f"/transfers/{view.tid}")).text
+
+
+async def test_the_desk_shows_qr_pin_check_time_left_and_tries() -> None:
+    async with house() as built:
+        view = await sent(built, check="", moved=40_000_000, bytes=140_000_000, speed=2e6)
+        person = await built.person("desk1")
+        text = await seen(person, view)
+        for words in (
+            "Waiting for the yes", "tell it, do not show it", view.pin[:3], "5 tries left", "No phone yet.",
+            "2 h 0 min left", "40 MB of 140 MB so far uploaded", "2.0 MB/s", "50 s left", "575 images prepared",
+            "Nobody can answer?", "burn the CD",
+        ):  # fmt: skip
+            assert words in text, words
+        built.engine.change(view.tid, check="0042", joined_at=built.clock.time, tries_left=4)
+        text = await seen(person, view)
+        assert "0042" in text
+        assert "It must show the same four digits." in text
+        assert "4 tries left" in text
+
+
+@pytest.mark.parametrize("user", ["dr-lee", "privacy"])
+async def test_those_who_do_not_send_see_neither_qr_nor_pin(user: str) -> None:
+    async with house() as built:
+        view = await sent(built)
+        person = await built.person(user)
+        text = await seen(person, view)
+        assert person.answer is not None
+        html = await person.answer.text()
+        assert '<svg class="qr"' not in html
+        assert view.link not in html
+        assert view.pin not in html
+        assert view.pin[:3] + " " + view.pin[3:] not in text
+        assert "/stop" not in html
+        assert "/reopen" not in html
+
+
+async def test_a_clerk_may_not_open_what_comes_in() -> None:
+    async with house() as built:
+        view = incoming(built, state="OPENED", patient_name="DOE, JANE")
+        person = await built.person("desk1")
+        text = await seen(person, view)
+        assert person.status == 403
+        assert "DOE" not in text
+        assert built.engine.lines[-1].action == "page:refused"
+
+
+async def test_before_the_offer_exists_the_page_says_what_comes() -> None:
+    async with house() as built:
+        view = await sent(built, state="PREPARING", link="", pin="")
+        assert "It appears here by itself as soon as the offer is made." in await seen(
+            await built.person("desk1"), view
+        )
+
+
+async def test_after_the_yes_the_code_is_gone_and_who_said_it_is_shown() -> None:
+    async with house() as built:
+        now = built.clock.time
+        view = await sent(
+            built, state="RELEASED", decided_by="proxy: A. TEST (parent)", decided_at=now, released_at=now
+        )
+        person = await built.person("desk1")
+        text = await seen(person, view)
+        assert person.answer is not None
+        assert '<svg class="qr"' not in await person.answer.text()
+        assert view.pin[:3] + " " + view.pin[3:] not in text
+        assert "proxy: A. TEST (parent)" in text
+        assert "Approved, on its way" in text
+
+
+async def test_the_end_says_how_many_arrived_by_what_proof_and_the_receipt() -> None:
+    async with house() as built:
+        now = built.clock.time
+        ended = {
+            "decided_by": "patient",
+            "decided_at": now,
+            "released_at": now,
+            "ended_at": now,
+            "proof": "store",
+            "receipt_code": "7QK4M2PX",
+        }
+        view = await sent(built, state="COMPLETE", stored=575, total=575, **ended)
+        person = await built.person("desk1")
+        text = await seen(person, view)
+        for words in (
+            "Complete",
+            "575 of 575 images at the PACS of Lakeside Trauma Center",
+            "C-STORE",
+            "7QK4M2PX",
+        ):
+            assert words in text
+        built.engine.change(view.tid, state="PARTIAL", stored=572, gaps=3, why="no-receipt")
+        text = await seen(person, view)
+        for words in (
+            "Incomplete",
+            "572 of 575",
+            "3 images are missing.",
+            "no-receipt",
+            "Call Lakeside Trauma Center",
+            "burn the CD",
+        ):
+            assert words in text
+        built.engine.change(view.tid, state="DENIED", released_at=0, gaps=0, stored=0, total=0)
+        text = await seen(person, view)
+        assert "Nothing was opened at Lakeside Trauma Center" in text
+        assert "Declined by" in text
+
+
+async def test_a_stalled_link_is_said_and_the_engines_own_sentence_wins() -> None:
+    async with house() as built:
+        view = await sent(
+            built,
+            stalled=True,
+            sentence="The relay does not answer. It goes on by itself.",
+            alarms=["Call the site."],
+        )
+        text = await seen(await built.person("desk1"), view)
+        assert "Nothing moved for 5 seconds." in text
+        assert "The relay does not answer. It goes on by itself." in text
+        assert "Call the site." in text
+
+
+async def test_stopping_asks_first_and_then_stops_once() -> None:
+    async with house() as built:
+        view = await sent(built)
+        person = await built.person("desk1")
+        page = await person.open(f"/transfers/{view.tid}")
+        assert f"/transfers/{view.tid}/stop" in page.links
+        page = await person.open(f"/transfers/{view.tid}/stop")
+        assert "Stop sending to Lakeside Trauma Center?" in page.text
+        assert built.engine.all_transfers[view.tid].state == "OFFERED"
+        fields = page.form(f"/transfers/{view.tid}/stop").fields
+        for _ in range(2):
+            page = await person.post(f"/transfers/{view.tid}/stop", fields)
+            assert person.path == f"/transfers/{view.tid}"
+            assert "Stopped" in page.text
+        assert built.engine.actions().count("page:stop") == built.engine.actions().count("stopped") == 1
+        assert f"/studies/{view.study}" in page.links, "a new transfer is one click away"
+        page = await person.open(f"/transfers/{view.tid}/stop")
+        assert "cannot be stopped any more" in page.text
+
+
+async def test_stopping_what_ended_meanwhile_says_so() -> None:
+    async with house() as built:
+        view = await sent(built)
+        person = await built.person("desk1")
+        page = await person.open(f"/transfers/{view.tid}/stop")
+        built.engine.change(view.tid, state="COMPLETE")
+        page = await person.send(f"/transfers/{view.tid}/stop")
+        assert person.status == 409
+        assert "Reload the page to see where it stands." in page.text
+        assert built.engine.all_transfers[view.tid].state == "COMPLETE"
+
+
+async def test_stopping_after_the_yes_warns_that_what_was_opened_stays() -> None:
+    async with house() as built:
+        view = await sent(built, state="RELEASED")
+        page = await (await built.person("desk1")).open(f"/transfers/{view.tid}/stop")
+        assert "It was approved already." in page.text
+
+
+async def test_a_locked_code_is_re_opened_with_a_new_one() -> None:
+    async with house() as built:
+        view = await sent(built, locked=True, tries_left=0)
+        person = await built.person("desk1")
+        text = await seen(person, view)
+        assert "Locked" in text
+        assert view.pin[:3] + " " + view.pin[3:] not in text
+        fields = person.page.form(f"/transfers/{view.tid}/reopen").fields
+        for _ in range(2):
+            page = await person.post(f"/transfers/{view.tid}/reopen", fields)
+            assert person.path == f"/transfers/{view.tid}"
+        again = built.engine.all_transfers[view.tid]
+        assert again.reopens_left == 2, "a double click re-opens once"
+        assert again.link != view.link
+        assert again.pin[:3] + " " + again.pin[3:] in page.text
+
+
+async def test_an_expired_one_is_re_opened_as_a_new_transfer() -> None:
+    async with house() as built:
+        view = await sent(built, state="EXPIRED", link="", pin="", ended_at=built.clock.time)
+        person = await built.person("desk1")
+        await person.open(f"/transfers/{view.tid}")
+        await person.send(f"/transfers/{view.tid}/reopen")
+        assert person.path != f"/transfers/{view.tid}"
+        assert person.path.startswith("/transfers/")
+        assert len(built.engine.all_transfers) == 2
+
+
+async def test_what_comes_in_is_sealed_then_opens_series_by_series() -> None:
+    async with house() as built:
+        view = incoming(built, state="SEEN", bytes=180_000_000, moved=140_000_000)
+        person = await built.person("dr-lee")
+        text = await seen(person, view)
+        assert "From County Hospital" in text
+        assert "140 MB of 180 MB here, still sealed, waiting for the yes" in text
+        assert "Patient unknown until it is opened" in text
+        assert "Not for clinical use before reconciliation." in text
+        view = await sent(built)
+        incoming(built, state="OPENED", stored=63, total=183, series=view.series, patient_name="DOE, JANE")
+        text = await seen(person, built.engine.all_transfers["ab" * 16])
+        assert "63 of 183 images at the PACS" in text
+        assert "63/63" in text
+        incoming(built, state="COMPLETE", stored=688, total=688, ended_at=built.clock.time, proof="store")
+        assert "PACS confirmed 688/688" in await seen(person, built.engine.all_transfers["ab" * 16])
+
+
+@pytest.mark.parametrize("role", ["send", "receive"])
+async def test_every_state_of_both_sides_has_a_page(role: str) -> None:
+    async with house() as built:
+        person = await built.person("admin")
+        for state in {after.to for after in (SENDER if role == "send" else RECEIVER).values()}:
+            for locked in (False, True):
+                built.engine.all_transfers["cd" * 16] = blank(
+                    tid="cd" * 16, role=role, peer="X", state=state, locked=locked
+                )
+                await person.open("/transfers/" + "cd" * 16)
+                assert person.status == 200, state
+                for path in ("/sent", "/inbox"):
+                    await person.open(path)
+                    assert person.status == 200, state
+
+
+def test_who_may_be_stopped_and_re_opened() -> None:
+    def view(**values: Any) -> TransferView:
+        return blank(
+            **{"tid": "aa", "role": "send", "peer": "", "state": "OFFERED", "reopens_left": 1, **values}
+        )
+
+    assert can_stop(view())
+    assert can_stop(view(state="RELEASED"))
+    assert not can_stop(view(state="COMPLETE"))
+    assert not can_stop(view(role="receive", state="SEEN"))
+    assert can_reopen(view())
+    assert can_reopen(view(state="EXPIRED"))
+    assert not can_reopen(view(state="EXPIRED", decided_at=1))
+    assert not can_reopen(view(reopens_left=0))
+    assert not can_reopen(view(state="DENIED"))
+    assert not can_reopen(view(role="receive"))
