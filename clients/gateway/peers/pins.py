@@ -1,7 +1,8 @@
 """Paired sites: pinned after a person compared the fingerprint; and the pre-keys of both sides (protocol s. 0, 1).
 
-Our own pre-keys: a new one each day, offered for 72 hours, private half erased 48 hours after that. A peer's pre-key is fetched when
-an offer needs it and verified under the pinned key, so a relay can withhold one but not invent one.
+Our own pre-keys: a new one each day, offered for 72 hours, private half erased 48 hours after that. A
+peer's pre-key is fetched when an offer needs it and verified under the pinned key, so a relay can withhold
+one but not invent one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,16 @@ class Pins:
                 "INSERT INTO peers (site, card, name, place, page, roles, pinned_at, pinned_by) VALUES (?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (site) DO UPDATE SET card=excluded.card, name=excluded.name, place=excluded.place,"
                 " page=excluded.page, roles=excluded.roles",
-                (card.site, card_text.strip(), card.name, card.place, card.page, " ".join(card.roles), now, actor),
+                (
+                    card.site,
+                    card_text.strip(),
+                    card.name,
+                    card.place,
+                    card.page,
+                    " ".join(card.roles),
+                    now,
+                    actor,
+                ),
             )
             audit.record(con, actor, "peer.pin", card.site.hex(), "", now)
 
@@ -67,7 +77,9 @@ class Pins:
 
     async def all(self) -> list[Peer]:
         """Every pinned site, by name."""
-        return await self._db.run(lambda con: [_peer(r) for r in rows(con, "SELECT * FROM peers ORDER BY name")])
+        return await self._db.run(
+            lambda con: [_peer(r) for r in rows(con, "SELECT * FROM peers ORDER BY name")]
+        )
 
     async def find(self, name: str) -> Peer:
         """The site of this id (base64url or hex) or name. Raises `AbsentError`."""

@@ -1,12 +1,14 @@
 """From sealed packs and a key to images in the PACS, and what the ledger says of them (protocol s. 6, 10).
 
-One `Delivery` for each opened transfer. Packs are opened in the order of their numbers; an item is delivered as soon as a manifest record names
-it: taken from the stream, decoded, its SHA-256 compared with the signed one, written as a Part 10 file, sent by C-STORE. A pack that does not
-open is fetched again; a chain that does not fit ends the delivery with an alarm. Nothing unlisted is ever delivered.
+One `Delivery` for each opened transfer. Packs are opened in the order of their numbers; an item is
+delivered as soon as a manifest record names it: taken from the stream, decoded, its SHA-256 compared with
+the signed one, written as a Part 10 file, sent by C-STORE. A pack that does not open is fetched again; a
+chain that does not fit ends the delivery with an alarm. Nothing unlisted is ever delivered.
 
-The ledger has one row for each (destination, SOP Instance UID, transfer): `listed`, `sending` (on disk before the first byte goes to the PACS),
-`stored`, `failed`. After a crash `sending` is unknown and is sent again, which a PACS takes as the same instance; `stored` is
-never sent again. A restart opens packs from the oldest item that is not settled.
+The ledger has one row for each (destination, SOP Instance UID, transfer): `listed`, `sending` (on disk
+before the first byte goes to the PACS), `stored`, `failed`. After a crash `sending` is unknown and is sent
+again, which a PACS takes as the same instance; `stored` is never sent again. A restart opens the packs
+again from the first and passes over what is settled.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ import structlog
 from clients.gateway import codec
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.codec import CodecError
+from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.part10 import write_part10
 from clients.gateway.dicom.scu import StoreScu
+from clients.gateway.errors import GatewayError
 from clients.gateway.receiving.inbox import NO_END, Inbox
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.store import audit
@@ -77,6 +81,7 @@ class Delivery:
         self._clock, self._changed, self._deadline = clock, changed, deadline
         self._settled: set[int] = set()
         self._hashes: dict[int, bytes] = {}
+        self._labelled: set[int] = set()
         self._stored: list[int] = []
         self._failed: list[tuple[int, int | None, str]] = []
         self._results = asyncio.Event()
@@ -96,9 +101,13 @@ class Delivery:
                     await self._flush()
                     booking.cancel()
             gave_up = await self._db.run(
-                lambda con: value(con, "SELECT count(*) FROM ledger WHERE tid=? AND state<>'stored'", (self._tid,))
+                lambda con: value(
+                    con, "SELECT count(*) FROM ledger WHERE tid=? AND state<>'stored'", (self._tid,)
+                )
             )
-            await self._inbox.finish(self._tid, "gave-up" if gave_up else "delivered", "pacs" if gave_up else "")
+            await self._inbox.finish(
+                self._tid, "gave-up" if gave_up else "delivered", "pacs" if gave_up else ""
+            )
         except* PeerError as group_of:
             code = _first(group_of).code
             log.error("delivery stopped", code=code)
@@ -113,7 +122,9 @@ class Delivery:
             row = one(con, "SELECT * FROM receives WHERE tid=? AND state='OPENED'", (self._tid,))
             if row is None or row["k_sealed"] is None:
                 return None
-            done = rows(con, "SELECT no FROM ledger WHERE tid=? AND state IN ('stored','failed')", (self._tid,))
+            done = rows(
+                con, "SELECT no FROM ledger WHERE tid=? AND state IN ('stored','failed')", (self._tid,)
+            )
             return row["cid"], row["peer"], row["k_sealed"], {r[0] for r in done}
 
         found = await self._db.run(work)
@@ -167,7 +178,9 @@ class Delivery:
                 continue
             try:
                 body, digest = await self._in_thread(
-                    lambda row=row: _open_file(self._prefetch.path(self._cid, n), self._key, self._cid, row["kind"], n)
+                    lambda row=row: _open_file(
+                        self._prefetch.path(self._cid, n), self._key, self._cid, row["kind"], n
+                    )
                 )
             except (PackError, OSError):
                 if await self._prefetch.refetch(self._cid, n) >= _BAD_PACK:
@@ -188,7 +201,8 @@ class Delivery:
 
         def work(con: Con) -> None:
             con.execute(
-                "INSERT OR IGNORE INTO in_records (cid, i, n, compact) VALUES (?,?,?,?)", (self._cid, i, n, text)
+                "INSERT OR IGNORE INTO in_records (cid, i, n, compact) VALUES (?,?,?,?)",
+                (self._cid, i, n, text),
             )
             con.executemany(
                 "INSERT OR IGNORE INTO ledger (destination, sop_uid, tid, no, series, hash, state, at)"
@@ -216,7 +230,29 @@ class Delivery:
             log.error("item does not restore", code=why.code)
             await self._fail(item.no, None, why.code)
             return None
+        if item.series not in self._labelled:
+            self._labelled.add(item.series)
+            await self._label(item.series, path)
         return _Ready(item, path)
+
+    async def _label(self, series: int, path: Path) -> None:
+        """What the inbox shows of a series and its patient, read from its first restored instance."""
+        try:
+            h = await self._in_thread(lambda: read_header(path))
+        except GatewayError:
+            return
+        head = " ".join(x for x in (h.modality, h.series_number) if x)
+        label = f"{head} · {h.series_description}" if h.series_description else head
+        what = ", ".join(x for x in (h.modality, h.study_description, h.study_date) if x)
+
+        def work(con: Con) -> None:
+            con.execute("UPDATE in_series SET label=? WHERE cid=? AND no=?", (label, self._cid, series))
+            con.execute(
+                "UPDATE receives SET patient_name=?, birth_date=?, what=? WHERE tid=?",
+                (h.patient_name, h.birth_date, what, self._tid),
+            )
+
+        await self._db.run(work)
 
     # The PACS
 
@@ -239,7 +275,9 @@ class Delivery:
         item, pause, until = ready.item, _RETRY_FIRST, self._clock.now() + self._deadline
         try:
             while True:
-                result = await self._scu.store(ready.path, item.sop_class, item.sop_uid, item.syntax, set(contexts))
+                result = await self._scu.store(
+                    ready.path, item.sop_class, item.sop_uid, item.syntax, set(contexts)
+                )
                 if result.kind in ("ok", "warning"):
                     self._stored.append(item.no)
                     self._results.set()
@@ -286,7 +324,8 @@ class Delivery:
 
         def work(con: Con) -> None:
             con.executemany(
-                "UPDATE ledger SET state='stored', at=? WHERE tid=? AND no=?", [(now, self._tid, no) for no in stored]
+                "UPDATE ledger SET state='stored', at=? WHERE tid=? AND no=?",
+                [(now, self._tid, no) for no in stored],
             )
             con.executemany(
                 "UPDATE ledger SET state='failed', status=?, note=?, at=? WHERE tid=? AND no=?",
@@ -322,7 +361,6 @@ def _remove(folder: Path) -> None:
         for path in folder.iterdir():
             path.unlink(missing_ok=True)
         folder.rmdir()
-
 
 
 def _first(group: BaseExceptionGroup[PeerError]) -> PeerError:

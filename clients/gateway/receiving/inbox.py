@@ -1,8 +1,9 @@
 """One transfer at R, from the offer to its receipt (protocol s. 5, 10, table `transfer.states.RECEIVER`).
 
-Whether a study may be opened is decided in `transfer.release` alone; here its rules meet the database: the tid is marked used, the key stored
-and the state moved in one transaction. A release or a close that comes before its offer waits for it. What is refused is answered
-with `close` DECLINED and its code; the release is kept 48 hours for staff.
+Whether a study may be opened is decided in `transfer.release` alone; here its rules meet the database: the
+tid is marked used, the key stored and the state moved in one transaction. A release or a close that comes
+before its offer waits for it. What is refused is answered with `close` DECLINED and its code; the release
+is kept 48 hours for staff.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ class Inbox:
     """All transfers that this site receives."""
 
     def __init__(
-        self, db: Database, vault: Vault, identity: Identity, pins: Pins, clock: Clock, outbox: Signal, changed: Signal
+        self,
+        db: Database,
+        vault: Vault,
+        identity: Identity,
+        pins: Pins,
+        clock: Clock,
+        outbox: Signal,
+        changed: Signal,
     ) -> None:
         self._db, self._vault, self._identity, self._pins = db, vault, identity, pins
         self._clock, self._outbox, self._changed = clock, outbox, changed
@@ -75,7 +83,9 @@ class Inbox:
             )
             post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), offer.tid, now)
             audit.record(con, "sender", "incoming.offer", offer.tid.hex(), peer.site.hex(), now)
-            for waiting in rows(con, "SELECT * FROM waiting WHERE tid=? AND peer=? ORDER BY at", (offer.tid, peer.site)):
+            for waiting in rows(
+                con, "SELECT * FROM waiting WHERE tid=? AND peer=? ORDER BY at", (offer.tid, peer.site)
+            ):
                 con.execute("DELETE FROM waiting WHERE hash=?", (waiting["hash"],))
                 self._second(con, waiting["body"], offer.tid, peer, now)
 
@@ -185,7 +195,10 @@ class Inbox:
         if last is None:
             return  # no record was seen: nothing can be named
         tid = Tid(row["tid"])
-        gaps = [r[0] for r in rows(con, "SELECT no FROM ledger WHERE tid=? AND state<>'stored' ORDER BY no", (tid,))]
+        gaps = [
+            r[0]
+            for r in rows(con, "SELECT no FROM ledger WHERE tid=? AND state<>'stored' ORDER BY no", (tid,))
+        ]
         ended = peek_end(last)
         state = "COMPLETE" if ended and not gaps else "PARTIAL"
         receipt = Receipt(

@@ -1,8 +1,10 @@
-"""Sealed packs come here before anybody said yes, so that after the yes only a key crosses the link (protocol s. 10).
+"""Sealed packs come here before anybody said yes, so that after the yes only a key crosses the link (protocol
+s. 10).
 
-One task for each incoming cid waits at the relay for new packs and fetches them, a few at once, into `DIR/sealed/<cid>/`. They are not
-fsynced: what a crash loses is fetched again, and a damaged one does not open. For all offers that nobody has answered yet
-together at most `prefetch_bytes` are kept; an opened study is fetched whatever its size.
+One task for each incoming cid waits at the relay for new packs and fetches them, a few at once, into
+`DIR/sealed/<cid>/`. They are not fsynced: what a crash loses is fetched again, and a damaged one does not
+open. For all offers that nobody has answered yet together at most `prefetch_bytes` are kept; an opened
+study is fetched whatever its size.
 """
 
 from __future__ import annotations
@@ -119,7 +121,9 @@ class Prefetch:
             await signal.wait(seen, 1.0)
 
     async def _list(self, cid: Cid, packs: list[PackLine]) -> None:
-        good = [(cid, p.n, p.kind, p.size) for p in packs if p.kind in ("D", "M") and p.size in SIZES and p.n >= 0]
+        good = [
+            (cid, p.n, p.kind, p.size) for p in packs if p.kind in ("D", "M") and p.size in SIZES and p.n >= 0
+        ]
         await self._db.run(
             lambda con: con.executemany(
                 "INSERT OR IGNORE INTO in_packs (cid, n, kind, size) VALUES (?,?,?,?)", good
@@ -163,10 +167,12 @@ class Prefetch:
     async def refetch(self, cid: Cid, n: int) -> int:
         """A pack did not open: fetches it again; how often that happened."""
         bad: int = await self._db.run(
-            lambda con: value(
-                con, "UPDATE in_packs SET have=0, bad=bad+1 WHERE cid=? AND n=? RETURNING bad", (cid, n)
+            lambda con: (
+                value(
+                    con, "UPDATE in_packs SET have=0, bad=bad+1 WHERE cid=? AND n=? RETURNING bad", (cid, n)
+                )
+                or 0
             )
-            or 0
         )
         self.signal(cid).set()
         return bad

@@ -1,11 +1,12 @@
 """The hospital's side of the QR door: what phones leave in our mailboxes (protocol s. 3, 4).
 
-Before the PIN is proved a run lives in memory; a crash makes the phone begin a new one and spends nothing. A try is spent in a transaction
-of its own, on disk, before the comparison. From then on everything is in the database: the channel's keys and
-counters together with each box, so that a repeated m3 gets the same m4 and a counter is never used twice.
+Before the PIN is proved a run lives in memory; a crash makes the phone begin a new one and spends nothing.
+A try is spent in a transaction of its own, on disk, before the comparison. From then on everything is in
+the database: the channel's keys and counters together with each box, so that a repeated m3 gets the same m4
+and a counter is never used twice.
 
-What a stranger can cost is bounded: a wrong gate is dropped without a word, at most 8 runs are open and 50 ever for each
-code, and m2 leaves at a fixed time after m1, so that the time of the map says nothing.
+What a stranger can cost is bounded: a wrong gate is dropped without a word, at most 8 runs are open and 50
+ever for each code, and m2 leaves at a fixed time after m1, so that the time of the map says nothing.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ class Doors:
         now = self._clock.now()
         tid = row["tid"]
         opened = value(
-            con, "SELECT count(*) FROM tries WHERE tid=? AND state='open' AND at>?", (tid, now - tries.RUN_SECONDS)
+            con,
+            "SELECT count(*) FROM tries WHERE tid=? AND state='open' AND at>?",
+            (tid, now - tries.RUN_SECONDS),
         )
         ever = value(con, "SELECT count(*) FROM tries WHERE tid=?", (tid,))
         if not tries.may_start(opened, ever, row["reopens"]):
@@ -141,7 +144,9 @@ class Doors:
 
     async def _prove(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, m3: Proof) -> None:
         tid = Tid(row["tid"])
-        stored = await self._db.run(lambda con: one(con, "SELECT * FROM tries WHERE run=? AND tid=?", (run, tid)))
+        stored = await self._db.run(
+            lambda con: one(con, "SELECT * FROM tries WHERE run=? AND tid=?", (run, tid))
+        )
         if stored is None:
             return
         if stored["m4"] is not None:

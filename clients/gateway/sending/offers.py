@@ -1,7 +1,7 @@
 """One transfer at S, from "Send" to its one end (protocol s. 10, table `transfer.states.SENDER`).
 
-Each event is one transaction: the state moves by the table, what it needs is stored or erased, and what others must learn is
-put into the outbox. Nothing here waits for the network.
+Each event is one transaction: the state moves by the table, what it needs is stored or erased, and what
+others must learn is put into the outbox. Nothing here waits for the network.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
 from transfer import jws, tries
+from transfer.channel import Channel, ChannelState
+from transfer.door import receipt_code
 from transfer.errors import PeerError, StateError
 from transfer.ids import BlobKey, Cid, ContentKey, Digest, MailboxId, PublicKey, RunId, SiteId, Tid
 from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
-from transfer.channel import Channel, ChannelState
-from transfer.door import receipt_code
 from transfer.messages import Close, Grant, Offer, Prekey, encode, peek, sign_message
 from transfer.release import accept_close, accept_receipt, make_ack, make_release
 from transfer.sites import Identity
@@ -72,7 +72,9 @@ class Offers:
 
         def work(con: Con) -> None:
             if not value(con, "SELECT 1 FROM instances WHERE study=? LIMIT 1", (study,)):
-                raise AbsentError("This study has no images here. Import it or send it from the scanner first.")
+                raise AbsentError(
+                    "This study has no images here. Import it or send it from the scanner first."
+                )
             state = step(SENDER, "", "create").to
             con.execute(
                 "INSERT INTO spools (cid, study, k_sealed) VALUES (?,?,?)",
@@ -110,7 +112,8 @@ class Offers:
             step(SENDER, row["state"], "reopen")
             if row["reopens"] >= tries.REOPENS:
                 raise GatewayError(
-                    "This offer was re-opened three times. Stop it and send the study again.", code="reopen-limit"
+                    "This offer was re-opened three times. Stop it and send the study again.",
+                    code="reopen-limit",
                 )
             path = f"/m/{bytes(row['mailbox']).hex()}/0"
             forget(con, "mailbox", path)
@@ -219,7 +222,9 @@ class Offers:
 
     # Events of the phone; doors.py calls these inside its own transactions
 
-    def decide(self, con: Con, row: sqlite3.Row, grant: Grant, grant_text: str, vp: PublicKey, now: int) -> str:
+    def decide(
+        self, con: Con, row: sqlite3.Row, grant: Grant, grant_text: str, vp: PublicKey, now: int
+    ) -> str:
         """`approve` or `deny`; "" or the code of why it was refused. The first decision for the tid counts."""
         if row["state"] != "OFFERED":
             return "decided"
@@ -258,7 +263,9 @@ class Offers:
     # Events of R
 
     async def receipt(self, text: str, peer: SiteId, tid: Tid) -> None:
-        """`receipt-complete` or `receipt-partial`; a later receipt replaces the text, never the state. Raises a `PeerError`."""
+        """`receipt-complete` or `receipt-partial`; a later receipt replaces the text, never the state. Raises
+        a `PeerError`.
+        """
         now = self._clock.now()
 
         def work(con: Con) -> None:
@@ -266,7 +273,9 @@ class Offers:
             grant = row["grant_sealed"]
             if bytes(row["peer"]) != peer or row["offer"] is None or grant is None:
                 raise StateError
-            hashes = frozenset(Digest(r[0]) for r in rows(con, "SELECT hash FROM records WHERE cid=?", (row["cid"],)))
+            hashes = frozenset(
+                Digest(r[0]) for r in rows(con, "SELECT hash FROM records WHERE cid=?", (row["cid"],))
+            )
             receipt = accept_receipt(
                 text, r=peer, tid=tid, offer=jws.digest(row["offer"]),
                 grant=jws.digest(self._vault.open("grant", grant).decode()), manifests=hashes,
@@ -352,12 +361,20 @@ class Offers:
             decided=decided, code=code,
         )  # fmt: skip
         phones = rows(
-            con, "SELECT * FROM tries WHERE tid=? AND channel_sealed IS NOT NULL AND last_m5 IS NOT NULL", (tid,)
+            con,
+            "SELECT * FROM tries WHERE tid=? AND channel_sealed IS NOT NULL AND last_m5 IS NOT NULL",
+            (tid,),
         )
         for phone in phones:
-            if run is not None and bytes(phone["run"]) != run or (run is None and phone["told"] == row["state"]):
+            if (
+                (run is not None
+                and bytes(phone["run"]) != run)
+                or (run is None and phone["told"] == row["state"])
+            ):
                 continue
-            channel = Channel(msgspec.json.decode(self._vault.open("channel", phone["channel_sealed"]), type=ChannelState))
+            channel = Channel(
+                msgspec.json.decode(self._vault.open("channel", phone["channel_sealed"]), type=ChannelState)
+            )
             if channel.state.sent > 30:
                 continue  # the slot is full
             body = encode(Sealed(v=1, box=BlobKey(channel.seal(encode(status)))))

@@ -1,12 +1,14 @@
 """From instances to sealed packs, while the study still arrives (protocol s. 6, 10).
 
-One `Packer` for each cid. Instances are coded in worker threads, a few ahead; their coded bytes are laid into the stream in clinical order
-(scouts, then series as they began) and cut into packs. A pack is sealed once, fsynced, and then committed together with the items that it completes: that
-commit is the only progress there is. After a crash the stream goes on behind the last committed pack; an instance that was cut in half has no
-item, is coded again and gets a new place, and the bytes that nobody names are passed over by R.
+One `Packer` for each cid. Instances are coded in worker threads, a few ahead; their coded bytes are laid
+into the stream in clinical order (scouts, then series as they began) and cut into packs. A pack is sealed
+once, fsynced, and then committed together with the items that it completes: that commit is the only
+progress there is. After a crash the stream goes on behind the last committed pack; an instance that was cut
+in half has no item, is coded again and gets a new place, and the bytes that nobody names are passed over by
+R.
 
-The first instance goes alone, then packs grow with the measured speed. A manifest record follows the first item, every 16
-packs, every closed series and 5 seconds at the latest; the last one says `end`.
+The first instance goes alone, then packs grow with the measured speed. A manifest record follows the first
+item, every 16 packs, every closed series and 5 seconds at the latest; the last one says `end`.
 """
 
 from __future__ import annotations
@@ -121,7 +123,9 @@ class Packer:
             row = one(con, "SELECT * FROM spools WHERE cid=?", (self.cid,))
             if row is None or row["ended"] or row["k_sealed"] is None:
                 return None
-            loose = value(con, "SELECT count(*) FROM packs WHERE cid=? AND kind='D' AND record IS NULL", (self.cid,))
+            loose = value(
+                con, "SELECT count(*) FROM packs WHERE cid=? AND kind='D' AND record IS NULL", (self.cid,)
+            )
             items = value(con, "SELECT count(*) FROM items WHERE cid=? AND record IS NULL", (self.cid,))
             return row, loose, items
 
@@ -158,7 +162,8 @@ class Packer:
             limit = frozen if frozen is not None else 2**62
             found = rows(con, _NEXT, (self._study, limit, self.cid, _CANDIDATES + len(self._taken)))
             return frozen is not None, [
-                _Source(r["id"], r["series"], r["file"], r["data_offset"], r["hash"], r["syntax"]) for r in found
+                _Source(r["id"], r["series"], r["file"], r["data_offset"], r["hash"], r["syntax"])
+                for r in found
             ]
 
         frozen, sources = await self._db.run(work)
@@ -271,13 +276,18 @@ class Packer:
 
         def work(con: Con) -> None:
             self._insert_pack(con, "M", size, digest)
-            con.execute("UPDATE packs SET record=? WHERE cid=? AND kind='D' AND record IS NULL", (i, self.cid))
-            con.executemany("UPDATE items SET record=? WHERE cid=? AND no=?", [(i, self.cid, x.no) for x in items])
+            con.execute(
+                "UPDATE packs SET record=? WHERE cid=? AND kind='D' AND record IS NULL", (i, self.cid)
+            )
+            con.executemany(
+                "UPDATE items SET record=? WHERE cid=? AND no=?", [(i, self.cid, x.no) for x in items]
+            )
             con.execute(
                 "INSERT INTO records (cid, i, n, hash) VALUES (?,?,?,?)", (self.cid, i, self._n, last)
             )
             con.execute(
-                "UPDATE spools SET next_i=?, last_record=?, ended=? WHERE cid=?", (i + 1, last, int(end), self.cid)
+                "UPDATE spools SET next_i=?, last_record=?, ended=? WHERE cid=?",
+                (i + 1, last, int(end), self.cid),
             )
             if end:
                 con.execute("UPDATE spool_series SET closed=1 WHERE cid=?", (self.cid,))
@@ -354,5 +364,3 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-

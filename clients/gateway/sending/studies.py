@@ -1,8 +1,9 @@
 """Studies that arrived here, from a scanner, a PACS or a folder.
 
-A file is in `DIR/incoming`, whole and on disk, before this module hears of it: the SCP answered 0x0000, so it may not be lost. `adopt`
-reads its header, hashes its data set and gives it a row; a file without a row is adopted at the next start. What cannot be
-used goes to `DIR/refused` with a named reason and is counted at its study, never deleted silently:
+A file is in `DIR/incoming`, whole and on disk, before this module hears of it: the SCP answered 0x0000, so
+it may not be lost. `adopt` reads its header, hashes its data set and gives it a row; a file without a row
+is adopted at the next start. What cannot be used goes to `DIR/refused` with a named reason and is counted
+at its study, never deleted silently:
 
     dicom-two-patients   another patient's identity in the same study
     dicom-conflict       a SOP Instance UID that is here already, with other bytes
@@ -140,7 +141,9 @@ class Studies:
                 study["birth_date"], h.birth_date
             ):
                 return self._refuse(con, read.arrival, "dicom-two-patients", now, ident)
-            twin = one(con, "SELECT hash, file FROM instances WHERE study=? AND sop_uid=?", (ident, h.sop_uid))
+            twin = one(
+                con, "SELECT hash, file FROM instances WHERE study=? AND sop_uid=?", (ident, h.sop_uid)
+            )
             if twin is not None:
                 if twin["file"] == read.arrival.path.name:
                     return Adopted(ident)
@@ -194,9 +197,11 @@ class Studies:
         """Closes studies to which nothing was added for `quiet` seconds."""
         before = self._clock.now() - quiet
         closed = await self._db.run(
-            lambda con: con.execute(
-                "UPDATE studies SET closed=1, closed_by='quiet' WHERE closed=0 AND last_at<=?", (before,)
-            ).rowcount
+            lambda con: (
+                con.execute(
+                    "UPDATE studies SET closed=1, closed_by='quiet' WHERE closed=0 AND last_at<=?", (before,)
+                ).rowcount
+            )
         )
         if closed:
             self._changed.set()

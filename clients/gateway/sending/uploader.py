@@ -1,12 +1,15 @@
-"""Sealed packs go to the relay, a few at once, oldest offer first; what the relay answered 200 to is marked, in batches.
+"""Sealed packs go to the relay, a few at once, oldest offer first; what the relay answered 200 to is marked,
+in batches.
 
-Streams times pack size stays below half a second of the measured speed, so that a late small pack never waits long behind large ones
-(performance: in-flight bytes make the tail). A pack that the relay lost is found by `recheck` and sent again from the spool.
+Streams times pack size stays below half a second of the measured speed, so that a late small pack never
+waits long behind large ones (performance: in-flight bytes make the tail). A pack that the relay lost is
+found by `recheck` and sent again from the spool.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -64,7 +67,9 @@ class Uploader:
             group.create_task(self._mark())
             while True:
                 seen = self._packed.seen
-                due = await self._db.run(lambda con: rows(con, _DUE, (STREAMS * 2 + len(self._flying) + len(self._done),)))
+                due = await self._db.run(
+                    lambda con: rows(con, _DUE, (STREAMS * 2 + len(self._flying) + len(self._done),))
+                )
                 packs = [_Pack(Cid(r["cid"]), r["n"], r["kind"], r["size"]) for r in due]
                 landed = {(cid, n) for _, cid, n in self._done}
                 packs = [p for p in packs if (p.cid, p.n) not in self._flying | landed]
@@ -92,9 +97,13 @@ class Uploader:
             await asyncio.sleep(0.5)
         except RelayRefusal as why:
             if why.status in _FINAL:
-                await self._alarm(pack, why.code, "The relay refused a part of this study. Send the study again.")
+                await self._alarm(
+                    pack, why.code, "The relay refused a part of this study. Send the study again."
+                )
                 return self._land(2, pack)
-            await self._alarm(pack, why.code, "The relay refuses this gateway for now. Call the relay's operator.")
+            await self._alarm(
+                pack, why.code, "The relay refuses this gateway for now. Call the relay's operator."
+            )
             await asyncio.sleep(5)
         else:
             self.meter.add(len(ct))
@@ -111,7 +120,9 @@ class Uploader:
             self._landed.clear()
             batch = list(self._done)
             await self._db.run(
-                lambda con, batch=batch: con.executemany("UPDATE packs SET uploaded=? WHERE cid=? AND n=?", batch)
+                lambda con, batch=batch: con.executemany(
+                    "UPDATE packs SET uploaded=? WHERE cid=? AND n=?", batch
+                )
             )
             del self._done[: len(batch)]
             self._changed.set()
@@ -147,3 +158,16 @@ class Uploader:
         if await self._db.run(work):
             log.warning("the relay lost packs; sending them again")
             self._packed.set()
+
+    async def drop_spools(self) -> None:
+        """Deletes the sealed packs of transfers that have ended, here; the relay is told by the outbox."""
+        dropped = await self._db.run(
+            lambda con: rows(con, "SELECT cid FROM spools WHERE dropped=1 AND next_n>0 LIMIT 20")
+        )
+        for row in dropped:
+            cid = Cid(row["cid"])
+            await asyncio.to_thread(shutil.rmtree, self._spool / cid.hex(), True)
+            await self._db.run(
+                lambda con, cid=cid: con.execute("UPDATE spools SET dropped=2 WHERE cid=?", (cid,))
+            )
+            self.meters.pop(cid, None)

@@ -24,7 +24,9 @@ def initials(name: str, birth_date: str) -> str:
     if not letters:
         return "unknown"
     year = birth_date[:4]
-    return " ".join(f"{x}." for x in letters) + (f", born {year}" if len(year) == 4 and year.isdigit() else "")
+    return " ".join(f"{x}." for x in letters) + (
+        f", born {year}" if len(year) == 4 and year.isdigit() else ""
+    )
 
 
 def describe(study: sqlite3.Row, series: Sequence[sqlite3.Row]) -> str:

@@ -1,7 +1,7 @@
 """The audit log: append-only, each line chained to the one before by a hash, and the alarms that staff see.
 
-Subjects are our own ids (tid, study id), never a name or a UID. SQLite triggers refuse UPDATE and DELETE; `verify` finds a line that was
-changed with the file open in another program.
+Subjects are our own ids (tid, study id), never a name or a UID. SQLite triggers refuse UPDATE and DELETE;
+`verify` finds a line that was changed with the file open in another program.
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""`python -m clients` is `trauma-transfer`."""
+
+from clients.cli import main
+
+main(prog_name="trauma-transfer")

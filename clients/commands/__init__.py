@@ -1,0 +1,1 @@
+"""The commands of `trauma-transfer`, one room a file."""

@@ -1,0 +1,154 @@
+"""A phone without a browser: the same handshake as the page, for drills, scripts and tests (protocol s. 3).
+
+It holds q and the PIN in memory, makes one run, answers, and follows the state until the transfer ends or
+`follow` seconds have passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from transfer.door import Asked, PhoneDoor
+from transfer.errors import LocalError
+from transfer.links import mailbox_of, read_link
+from transfer.mailbox import Status
+from transfer.messages import encode
+from transfer.states import TERMINAL
+
+_WAIT = 25
+_PATIENCE = 60.0
+"""Seconds in which S has to answer one step."""
+
+
+class NoAnswerError(LocalError):
+    """The hospital did not answer in time. Check that its gateway runs and reaches the relay, then try again."""
+
+    code = "no-answer"
+
+
+class Phone:
+    """One run of one phone. Use as an async context manager."""
+
+    def __init__(self, link: str, pin: str, tls: ssl.SSLContext | None = None) -> None:
+        page, q = read_link(link)
+        self._base = page
+        self._mailbox = mailbox_of(q).hex()
+        self._door = PhoneDoor(q, pin, os.urandom)
+        self._tls = tls
+        self._seen = 0
+        self._last: bytes | None = None
+
+    async def __aenter__(self) -> Phone:
+        connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True)
+        self._session = aiohttp.ClientSession(connector=connector)
+        return self
+
+    async def __aexit__(self, *why: object) -> None:
+        await self._session.close()
+
+    async def ask(self) -> Asked:
+        """From m0 to the question. Raises `WrongPinError`, `LockedError`, `EndedError` or another error of the protocol."""
+        hello = await self._get("0", patient=True)
+        start = self._door.hello(hello)
+        await self._post(1, encode(start))
+        proof = self._door.point(await self._get(f"{self._door.run.hex()}/2"))
+        await self._post(3, encode(proof))
+        return self._door.answer(await self._get(f"{self._door.run.hex()}/4"))
+
+    async def decide(self, d: str, *, by: str, name: str, rel: str, lang: str = "en") -> Status:
+        """Sends the answer and waits for what S made of it."""
+        sealed = self._door.decide(d, by=by, name=name, rel=rel, lang=lang, t=int(time.time()))
+        await self._post(5, encode(sealed))
+        return await self._status()
+
+    async def stop(self) -> Status:
+        """Asks to stop sharing."""
+        await self._post(5, encode(self._door.stop()))
+        return await self._status()
+
+    async def follow(self, seconds: float, told: Callable[[Status], None]) -> Status | None:
+        """The last status within `seconds`, or the terminal one."""
+        status: Status | None = None
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                status = await self._status(until - time.monotonic())
+            except NoAnswerError:
+                break
+            told(status)
+            if status.state in TERMINAL:
+                break
+        return status
+
+    async def _status(self, patience: float = _PATIENCE) -> Status:
+        body = await self._get(f"{self._door.run.hex()}/6", index=self._seen, patience=patience)
+        self._seen += 1
+        return self._door.status(body)
+
+    async def _get(
+        self, path: str, *, index: int = 0, patient: bool = False, patience: float = _PATIENCE
+    ) -> bytes:
+        until = time.monotonic() + patience
+        while (rest := until - time.monotonic()) > 0:
+            wait = max(0, min(_WAIT, int(rest)))
+            query = "" if path == "0" else f"?i={index}&wait={wait}"
+            try:
+                async with self._session.get(
+                    f"{self._base}/m/{self._mailbox}/{path}{query}", timeout=aiohttp.ClientTimeout(wait + 15)
+                ) as answer:
+                    if answer.status == 200:
+                        return await answer.read()
+                    if answer.status in (404, 410) and not (patient and rest > _PATIENCE - 10):
+                        raise NoAnswerError
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(0.2 if path == "0" or rest < 1 else 0.05)
+        raise NoAnswerError
+
+    async def _post(self, slot: int, body: bytes) -> None:
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            try:
+                async with self._session.post(
+                    f"{self._base}/m/{self._mailbox}/{self._door.run.hex()}/{slot}", data=body,
+                    headers={"Content-Type": "application/json"}, timeout=aiohttp.ClientTimeout(15),
+                ) as answer:  # fmt: skip
+                    if answer.status < 300:
+                        return
+                    if answer.status < 429:
+                        raise NoAnswerError
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(0.5)
+        raise NoAnswerError
+
+
+async def run_phone(
+    link: str, pin: str, *, approve: bool, by: str, name: str, rel: str, tls: ssl.SSLContext | None,
+    told: Callable[[str, dict[str, Any]], None], follow: float = 0.0,
+) -> str:  # fmt: skip
+    """One whole drill; `told` gets events. Returns the last state. Raises errors of the protocol."""
+    async with Phone(link, pin, tls) as phone:
+        asked = await phone.ask()
+        told(
+            "asked",
+            {"check": asked.check, "state": asked.state, "to": asked.summary.to, "what": asked.summary.what},
+        )
+        if asked.decided is not None:
+            told("decided", {"d": asked.decided.d, "at": asked.decided.at})
+            return asked.state
+        status = await phone.decide("approve" if approve else "deny", by=by, name=name, rel=rel)
+        told("answered", {"state": status.state, "refused": status.refused, "code": status.code})
+        if status.refused:
+            return "refused"
+        if follow and status.state not in TERMINAL:
+            last = await phone.follow(follow, lambda s: told("state", {"state": s.state, "code": s.code}))
+            return last.state if last else status.state
+        return status.state

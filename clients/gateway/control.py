@@ -1,0 +1,212 @@
+"""The control socket: commands beside a running gateway work through it.
+
+`DIR/control.sock` is a UNIX socket that only its owner may open: whoever can open it could read the
+database as well, so there is no further sign-in. One POST for each call, method name and arguments in JSON,
+the result as the view's JSON; an error has its code and sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from clients.gateway.errors import BusyError, GatewayError
+from clients.gateway.views import (
+    AuditView,
+    CheckView,
+    Engine,
+    PeerView,
+    SessionView,
+    StudyView,
+    TransferView,
+    UserView,
+)
+
+METHODS: dict[str, Any] = {
+    "studies": list[StudyView],
+    "study": StudyView,
+    "close_study": None,
+    "peers": list[PeerView],
+    "pin_peer": PeerView,
+    "send": TransferView,
+    "transfers": list[TransferView],
+    "transfer": TransferView,
+    "cancel": TransferView,
+    "reopen": TransferView,
+    "import_path": dict[str, Any],
+    "checks": list[CheckView],
+    "audit": list[AuditView],
+    "record": None,
+    "user_add": None,
+    "users": list[UserView],
+}
+_POLL = 0.2
+
+
+class _Call(msgspec.Struct, forbid_unknown_fields=True):
+    method: str
+    args: list[Any]
+
+
+class ControlServer:
+    """Serves an engine at `DIR/control.sock`."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine, self._path = engine, folder / "control.sock"
+        app = web.Application(client_max_size=2**20)
+        app.router.add_post("/", self._handle)
+        app.router.add_get("/", self._hello)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self) -> None:
+        """Listens; the folder's lock is held, so a socket that is there is a dead one's."""
+        self._path.unlink(missing_ok=True)
+        await self._runner.setup()
+        mask = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+        finally:
+            os.umask(mask)
+
+    async def stop(self) -> None:
+        """Stops listening."""
+        await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+    async def _hello(self, request: web.Request) -> web.Response:
+        return web.json_response({"name": self._engine.name, "site": self._engine.site})
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        try:
+            call = msgspec.json.decode(await request.read(), type=_Call)
+            if call.method not in METHODS:
+                raise GatewayError("There is no such call.", code="method")
+            result = await getattr(self._engine, call.method)(*call.args)
+        except GatewayError as why:
+            return web.json_response({"error": why.code, "sentence": why.sentence}, status=409)
+        except (msgspec.MsgspecError, TypeError):
+            return web.json_response({"error": "header", "sentence": "The call cannot be read."}, status=400)
+        return web.Response(body=msgspec.json.encode(result), content_type="application/json")
+
+
+class ControlEngine:
+    """An `Engine` over the control socket. Raises `BusyError` where nobody listens."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = str(folder / "control.sock")
+        self._session: aiohttp.ClientSession | None = None
+        self.name, self.site = "", ""
+
+    async def open(self) -> None:
+        """Connects."""
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._path))
+        try:
+            async with self._session.get("http://gateway/") as answer:
+                hello = await answer.json()
+        except (aiohttp.ClientError, OSError):
+            await self.close()
+            raise BusyError from None
+        self.name, self.site = hello["name"], hello["site"]
+
+    async def close(self) -> None:
+        """Disconnects."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        assert self._session is not None, "not open"
+        body = msgspec.json.encode({"method": method, "args": args})
+        try:
+            async with self._session.post("http://gateway/", data=body) as answer:
+                data = await answer.read()
+        except (aiohttp.ClientError, OSError):
+            raise BusyError("The running gateway does not answer. Look at its log and try again.") from None
+        if answer.status != 200:
+            error = msgspec.json.decode(data, type=dict[str, str])
+            raise GatewayError(error["sentence"], code=error["error"])
+        kind = METHODS[method]
+        return msgspec.json.decode(data, type=kind) if kind is not None else None
+
+    async def studies(self, query: str = "", limit: int = 100) -> list[StudyView]:
+        """See `Engine`; so for all that follow."""
+        return await self._call("studies", query, limit)  # type: ignore[no-any-return]
+
+    async def study(self, study_id: str) -> StudyView:
+        return await self._call("study", study_id)  # type: ignore[no-any-return]
+
+    async def close_study(self, study_id: str, actor: str) -> None:
+        await self._call("close_study", study_id, actor)
+
+    async def peers(self) -> list[PeerView]:
+        return await self._call("peers")  # type: ignore[no-any-return]
+
+    async def pin_peer(self, card: str, actor: str) -> PeerView:
+        return await self._call("pin_peer", card, actor)  # type: ignore[no-any-return]
+
+    async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
+        return await self._call("send", study_id, to, reason, actor)  # type: ignore[no-any-return]
+
+    async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
+        return await self._call("transfers", role, limit)  # type: ignore[no-any-return]
+
+    async def transfer(self, tid: str) -> TransferView:
+        return await self._call("transfer", tid)  # type: ignore[no-any-return]
+
+    async def cancel(self, tid: str, actor: str) -> TransferView:
+        return await self._call("cancel", tid, actor)  # type: ignore[no-any-return]
+
+    async def reopen(self, tid: str, actor: str) -> TransferView:
+        return await self._call("reopen", tid, actor)  # type: ignore[no-any-return]
+
+    async def import_path(self, path: str, actor: str) -> dict[str, Any]:
+        return await self._call("import_path", path, actor)  # type: ignore[no-any-return]
+
+    async def checks(self) -> list[CheckView]:
+        return await self._call("checks")  # type: ignore[no-any-return]
+
+    async def audit(self, before: int = 0, limit: int = 100) -> list[AuditView]:
+        return await self._call("audit", before, limit)  # type: ignore[no-any-return]
+
+    async def record(self, actor: str, action: str, subject: str = "", detail: str = "") -> None:
+        await self._call("record", actor, action, subject, detail)
+
+    async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None:
+        await self._call("user_add", name, role, password_hash, actor)
+
+    async def users(self) -> list[UserView]:
+        return await self._call("users")  # type: ignore[no-any-return]
+
+    async def changes(self) -> AsyncIterator[None]:
+        while True:
+            yield None
+            await asyncio.sleep(_POLL)
+
+    # The pages run in the gateway's own process: these never come through the socket.
+
+    async def user_hash(self, name: str) -> tuple[str, str]:
+        raise GatewayError(code="method")
+
+    async def session_put(self, token_hash: str, session: SessionView) -> None:
+        raise GatewayError(code="method")
+
+    async def session_get(self, token_hash: str) -> SessionView | None:
+        raise GatewayError(code="method")
+
+    async def session_drop(self, token_hash: str) -> None:
+        raise GatewayError(code="method")
+
+
+def actor() -> str:
+    """Who types a command, for the audit log."""
+    try:
+        return f"os:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"os:{os.getuid()}"

@@ -1,0 +1,331 @@
+"""The engine: what pages and commands may ask of an open gateway (`clients.gateway.views.Engine`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.intake import paths
+from clients.gateway.peers.pins import Peer
+from clients.gateway.receiving.view import receive_view
+from clients.gateway.rooms import Rooms
+from clients.gateway.sending.studies import Arrival
+from clients.gateway.sending.view import send_view, study_view
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, one, rows, value
+from clients.gateway.views import (
+    AuditView,
+    CheckView,
+    PeerView,
+    SessionView,
+    StudyView,
+    TransferView,
+    UserView,
+)
+from transfer.errors import HeaderError, TransferError
+from transfer.ids import Tid
+from transfer.sites import fingerprint
+
+T = TypeVar("T")
+_REASONS = ("transfer", "consult", "drill")
+_OFFER_WAIT = 8.0
+_IMPORTS = 16
+"""Files of an import that are adopted at once."""
+
+
+class GatewayEngine:
+    """The real `Engine`, over open rooms."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self.name = rooms.config.site.name
+        self.site = rooms.identity.site.text
+
+    async def _run(self, work: Callable[[Con], T]) -> T:
+        return await self._rooms.db.run(work)
+
+    # Studies
+
+    async def studies(self, query: str = "", limit: int = 100) -> list[StudyView]:
+        """Newest first; `query` looks in name, patient id, accession and description."""
+        like = f"%{query.strip().replace('%', '')}%"
+        return await self._run(
+            lambda con: [
+                study_view(con, row)
+                for row in rows(
+                    con,
+                    "SELECT * FROM studies WHERE patient_name LIKE ?1 OR patient_id LIKE ?1 OR accession LIKE ?1"
+                    " OR description LIKE ?1 ORDER BY last_at DESC, rowid DESC LIMIT ?2",
+                    (like, min(limit, 500)),
+                )
+            ]
+        )
+
+    async def study(self, study_id: str) -> StudyView:
+        """By our id or by Study Instance UID. Raises `AbsentError`."""
+
+        def work(con: Con) -> StudyView:
+            row = one(con, "SELECT * FROM studies WHERE id=?1 OR uid=?1", (study_id,))
+            if row is None:
+                raise AbsentError
+            return study_view(con, row)
+
+        return await self._run(work)
+
+    async def close_study(self, study_id: str, actor: str) -> None:
+        """Staff say that nothing more will come."""
+        await self._rooms.studies.close(study_id, actor)
+
+    async def import_path(self, path: str, actor: str) -> dict[str, Any]:
+        """Folder, file or ZIP: `studies` (our ids), `accepted`, `skipped` as [{name, code}]."""
+        studies = self._rooms.studies
+        found, skipped = await asyncio.to_thread(paths.stage_all, Path(path), studies.incoming)
+        room = asyncio.Semaphore(_IMPORTS)
+
+        async def adopt(file: Path) -> str:
+            async with room:
+                result = await studies.adopt(Arrival(file, "import"))
+            if result.code and result.code != "same":
+                skipped.append((file.name, result.code))
+                return ""
+            return result.study
+
+        results = [r for r in await asyncio.gather(*(adopt(f) for f in found)) if r]
+        ids = list(dict.fromkeys(results))
+        for ident in ids:
+            await studies.close(ident, actor)
+        await self.record(actor, "study.import", "", f"accepted {len(results)}, skipped {len(skipped)}")
+        return {
+            "studies": ids,
+            "accepted": len(results),
+            "skipped": [{"name": name, "code": code} for name, code in skipped],
+        }
+
+    # Sites
+
+    async def peers(self) -> list[PeerView]:
+        """All paired sites."""
+        now = self._rooms.clock.now()
+        return [_peer_view(p, now) for p in await self._rooms.pins.all()]
+
+    async def pin_peer(self, card: str, actor: str) -> PeerView:
+        """Pins a card whose fingerprint a person has compared."""
+        pinned = await _translated(self._rooms.pins.pin(card, actor))
+        peer = await self._rooms.pins.get(pinned.site)
+        assert peer is not None
+        return _peer_view(peer, self._rooms.clock.now())
+
+    # Transfers
+
+    async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
+        """Creates a transfer; waits a moment for its offer, so that the view has the link."""
+        if reason not in _REASONS:
+            raise GatewayError("The reason is one of transfer, consult, drill. Choose one.", code="reason")
+        peer = await self._rooms.pins.find(to)
+        if "receive" not in peer.roles:
+            raise GatewayError("This site does not receive studies. Choose another one.", code="not-receiver")
+        study = await self.study(study_id)
+        tid = await self._rooms.offers.create(study.id, peer.site, reason, actor)
+        async with asyncio.timeout(None):
+            waited = 0.0
+            while (view := await self.transfer(tid.hex())).state == "PREPARING" and waited < _OFFER_WAIT:
+                seen = self._rooms.changed.seen
+                await self._rooms.changed.wait(seen, 0.25)
+                waited += 0.25
+        return view
+
+    async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
+        """Newest first; `role` is "send", "receive" or both."""
+
+        def work(con: Con) -> list[TransferView]:
+            views: list[TransferView] = []
+            sql = "SELECT * FROM {} ORDER BY created_at DESC, rowid DESC LIMIT ?"
+            if role != "receive":
+                views += [self._send_view(con, r) for r in rows(con, sql.format("sends"), (min(limit, 500),))]
+            if role != "send":
+                views += [
+                    self._receive_view(con, r) for r in rows(con, sql.format("receives"), (min(limit, 500),))
+                ]
+            return sorted(views, key=lambda v: v.created_at, reverse=True)[:limit]
+
+        return await self._run(work)
+
+    async def transfer(self, tid: str) -> TransferView:
+        """One transfer. Raises `AbsentError`."""
+        ident = _tid(tid)
+
+        def work(con: Con) -> TransferView:
+            if (row := one(con, "SELECT * FROM sends WHERE tid=?", (ident,))) is not None:
+                return self._send_view(con, row)
+            if (row := one(con, "SELECT * FROM receives WHERE tid=?", (ident,))) is not None:
+                return self._receive_view(con, row)
+            raise AbsentError
+
+        return await self._run(work)
+
+    def _send_view(self, con: Con, row: Any) -> TransferView:
+        page = self._rooms.config.site.page or self._rooms.config.relay.url
+        return send_view(con, row, self._rooms.vault, page, self._rooms.uploader.meters)
+
+    def _receive_view(self, con: Con, row: Any) -> TransferView:
+        return receive_view(con, row, self._rooms.vault, self._rooms.prefetch.meters)
+
+    async def cancel(self, tid: str, actor: str) -> TransferView:
+        """Stops a transfer that this site sends."""
+        await _translated(self._rooms.offers.stop(_tid(tid), actor))
+        return await self.transfer(tid)
+
+    async def reopen(self, tid: str, actor: str) -> TransferView:
+        """A new code for a locked offer; a new transfer of the same study where the old one has run out."""
+        view = await self.transfer(tid)
+        if view.role == "send" and view.state == "EXPIRED":
+            peer = await self._run(lambda con: value(con, "SELECT peer FROM sends WHERE tid=?", (_tid(tid),)))
+            return await self.send(view.study, bytes(peer).hex(), view.reason, actor)
+        await _translated(self._rooms.offers.reopen(_tid(tid), actor))
+        return await self.transfer(tid)
+
+    # Health, audit, changes
+
+    async def checks(self) -> list[CheckView]:
+        """Relay, clock, PACS, DICOM port, in words."""
+        rooms = self._rooms
+        checks: list[CheckView] = []
+        try:
+            await rooms.relay.health()
+            checks.append(CheckView(name="relay", ok=True, sentence="The relay answers and knows this site."))
+            skew = rooms.relay.skew
+            checks.append(
+                CheckView(
+                    name="clock", ok=abs(skew) < 120,
+                    sentence=f"This machine's clock differs from the relay's by {abs(skew)} s."
+                    + ("" if abs(skew) < 120 else " Set the clock."),
+                )
+            )  # fmt: skip
+        except GatewayError as why:
+            sentence = why.sentence
+            if why.code == "relay-unknown-site":
+                sentence = "The relay does not know this site. Ask its operator to enroll this site's card."
+            checks.append(CheckView(name="relay", ok=False, sentence=sentence))
+        if rooms.scu is None:
+            checks.append(CheckView(name="pacs", ok=True, sentence="No PACS is set: this site only sends."))
+        else:
+            echo = await rooms.scu.echo()
+            checks.append(CheckView(name="pacs", ok=echo.ok, sentence=echo.sentence))
+        if rooms.scp_address is not None:
+            host, port = rooms.scp_address
+            sentence = f"Scanners and PACS may send to {rooms.config.dicom.aet} at {host}:{port}."
+            checks.append(CheckView(name="dicom", ok=True, sentence=sentence))
+        return checks
+
+    async def audit(self, before: int = 0, limit: int = 100) -> list[AuditView]:
+        """Lines of the log, newest first."""
+
+        def work(con: Con) -> list[AuditView]:
+            return [
+                AuditView(
+                    seq=r["seq"], at=r["at"], actor=r["actor"], action=r["action"], subject=r["subject"],
+                    detail=r["detail"],
+                )
+                for r in rows(
+                    con, "SELECT * FROM audit WHERE seq<? ORDER BY seq DESC LIMIT ?", (before or 2**62, min(limit, 500))
+                )
+            ]  # fmt: skip
+
+        return await self._run(work)
+
+    async def record(self, actor: str, action: str, subject: str = "", detail: str = "") -> None:
+        """Adds a line to the audit log."""
+        now = self._rooms.clock.now()
+        await self._run(lambda con: audit.record(con, actor, action, subject, detail, now))
+
+    def changes(self) -> AsyncIterator[None]:
+        """One item after each change."""
+        return self._rooms.changed.changes()
+
+    # Staff and sessions
+
+    async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None:
+        """Adds a member of staff, or gives them a new role and password."""
+        now = self._rooms.clock.now()
+
+        def work(con: Con) -> None:
+            con.execute(
+                "INSERT INTO users (name, role, hash, created_at) VALUES (?,?,?,?) ON CONFLICT (name) DO UPDATE"
+                " SET role=excluded.role, hash=excluded.hash, disabled=0",
+                (name, role, password_hash, now),
+            )
+            audit.record(con, actor, "user.add", name, role, now)
+
+        await self._run(work)
+
+    async def user_hash(self, name: str) -> tuple[str, str]:
+        """(password hash, role). Raises `AbsentError`."""
+        row = await self._run(
+            lambda con: one(con, "SELECT hash, role FROM users WHERE name=? AND disabled=0", (name,))
+        )
+        if row is None:
+            raise AbsentError
+        return row["hash"], row["role"]
+
+    async def users(self) -> list[UserView]:
+        """All members of staff."""
+        found = await self._run(lambda con: rows(con, "SELECT * FROM users ORDER BY name"))
+        return [
+            UserView(name=r["name"], role=r["role"], created_at=r["created_at"], disabled=bool(r["disabled"]))
+            for r in found
+        ]
+
+    async def session_put(self, token_hash: str, session: SessionView) -> None:
+        """Stores a session under the hash of its token; drops those that have run out."""
+        now = self._rooms.clock.now()
+        data = msgspec.json.encode(session)
+
+        def work(con: Con) -> None:
+            con.execute("DELETE FROM sessions WHERE expires_at<?", (now,))
+            con.execute(
+                "INSERT OR REPLACE INTO sessions (token, data, expires_at) VALUES (?,?,?)",
+                (token_hash, data, session.expires_at),
+            )
+
+        await self._run(work)
+
+    async def session_get(self, token_hash: str) -> SessionView | None:
+        """The session of a token's hash, if it has not run out."""
+        now = self._rooms.clock.now()
+        data = await self._run(
+            lambda con: value(
+                con, "SELECT data FROM sessions WHERE token=? AND expires_at>=?", (token_hash, now)
+            )
+        )
+        return msgspec.json.decode(data, type=SessionView) if data else None
+
+    async def session_drop(self, token_hash: str) -> None:
+        """Ends a session."""
+        await self._run(lambda con: con.execute("DELETE FROM sessions WHERE token=?", (token_hash,)))
+
+
+def _peer_view(peer: Peer, now: int) -> PeerView:
+    return PeerView(
+        site=peer.site.text, name=peer.name, place=peer.place, fingerprint=fingerprint(peer.site),
+        pinned_at=peer.pinned_at, pinned_by=peer.pinned_by, roles=list(peer.roles), reachable=peer.prekey_exp > now,
+    )  # fmt: skip
+
+
+def _tid(text: str) -> Tid:
+    try:
+        return Tid.from_hex(text)
+    except HeaderError:
+        raise AbsentError from None
+
+
+async def _translated(work: Any) -> Any:
+    """The protocol's errors as the gateway's: same code, same sentence."""
+    try:
+        return await work
+    except TransferError as why:
+        raise GatewayError(why.sentence, code=why.code) from None

@@ -1,0 +1,119 @@
+"""The gateway's own queue at the relay: each entry goes to whom it concerns, and leaves the queue when its
+effect is on disk.
+
+The relay may repeat, reorder and invent entries. Whoever handles one verifies it under a pinned key, and
+the same one again changes nothing; what does not verify is dropped with its code in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from clients.gateway.clock import Clock
+from clients.gateway.errors import AbsentError, GatewayError, RelayDownError
+from clients.gateway.peers.outbox import acknowledged
+from clients.gateway.peers.pins import Pins
+from clients.gateway.peers.relay import RelayClient, RelayRefusal, SiteEntry
+from clients.gateway.receiving.inbox import Inbox
+from clients.gateway.sending.doors import Doors
+from clients.gateway.sending.offers import Offers
+from clients.gateway.store import audit
+from clients.gateway.store.database import Database
+from transfer.errors import HeaderError, TransferError, UnknownSiteError
+from transfer.ids import SiteId
+from transfer.messages import Ack, Close, Offer, Receipt, Release, name_of, open_message, peek
+
+log = structlog.get_logger()
+_AT_ONCE = 16
+
+
+class Dispatch:
+    """Waits at the queue and hands out what comes."""
+
+    def __init__(
+        self,
+        db: Database,
+        relay: RelayClient,
+        pins: Pins,
+        doors: Doors,
+        offers: Offers,
+        inbox: Inbox,
+        clock: Clock,
+    ) -> None:
+        self._db, self._relay, self._pins, self._clock = db, relay, pins, clock
+        self._doors, self._offers, self._inbox = doors, offers, inbox
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self.reachable = False
+        """The last call to the queue was answered."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        after, pause = 0, 0.25
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    entries = await self._relay.queue(after)
+                except (RelayDownError, RelayRefusal) as why:
+                    self.reachable = False
+                    log.info("the queue does not answer", code=why.code)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                    continue
+                if not self.reachable:
+                    after = 0  # a relay restored from a backup counts from an older number
+                self.reachable, pause = True, 0.25
+                for entry in entries:
+                    await self._room.acquire()
+                    group.create_task(self._take(entry))
+                    after = max(after, entry.seq)
+
+    async def _take(self, entry: SiteEntry) -> None:
+        try:
+            await self.handle(entry)
+            await self._relay.ack([entry.seq])
+        except (RelayDownError, RelayRefusal):
+            pass  # it comes again after a restart or a reconnection, and changes nothing then
+        except GatewayError as why:
+            log.error("a message waits", code=why.code)
+        finally:
+            self._room.release()
+
+    async def handle(self, entry: SiteEntry) -> None:
+        """One entry. Raises a `GatewayError` where its effect could not be stored; then it stays in the queue."""
+        try:
+            if entry.mb:
+                await self._doors.handle(entry)
+            elif isinstance(entry.body, str):
+                await self._message(entry.body, SiteId.parse(entry.source))
+        except AbsentError:
+            log.info("message for a transfer that is not here dropped")
+        except TransferError as why:
+            log.warning("message dropped", code=why.code)
+
+    async def _message(self, text: str, source: SiteId) -> None:
+        peer = await self._pins.get(source)
+        if peer is None:
+            now = self._clock.now()
+            error = UnknownSiteError()
+            await self._db.run(lambda con: audit.alarm(con, None, error.code, error.sentence, now))
+            raise error
+        match name_of(text):
+            case Offer.NAME:
+                await self._inbox.offer(text, peer)
+            case Release.NAME:
+                await self._inbox.later(text, peer, peek(Release, text).tid)
+            case Close.NAME:
+                close = peek(Close, text)
+                if close.state == "DECLINED":
+                    await self._offers.declined(text, source, close.tid)
+                else:
+                    await self._inbox.later(text, peer, close.tid)
+            case Receipt.NAME:
+                await self._offers.receipt(text, source, peek(Receipt, text).tid)
+            case Ack.NAME:
+                ack = open_message(Ack, text, source)
+                await self._db.run(lambda con: acknowledged(con, ack.of))
+            case _:
+                raise HeaderError

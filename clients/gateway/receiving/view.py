@@ -1,0 +1,69 @@
+"""How the inbox shows transfers that this site receives."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from clients.gateway.meter import Meter
+from clients.gateway.sending.view import alarms_of, decided_by
+from clients.gateway.store.database import Con, rows, value
+from clients.gateway.store.vault import Vault
+from clients.gateway.views import SeriesProgress, TransferView
+from transfer.door import receipt_code
+from transfer.ids import Cid
+from transfer.messages import Offer, Receipt, peek
+from transfer.states import OPEN_RECEIVER
+
+SENTENCES = {
+    "SEEN": "Still sealed, waiting for the yes. Nothing needs to be done here.",
+    "OPENED": "The answer was yes. The images are going into the PACS.",
+    "COMPLETE": "Every image is in the PACS.",
+    "PARTIAL": "Not every image could be stored. Call the sender about what is missing.",
+    "pacs": "The PACS refused some images. Look at its log, then ask the sender to send them again.",
+    "no-end": "The sender never finished this study. Call the sender.",
+    "DENIED": "The answer was no. What was fetched is deleted and was never opened.",
+    "EXPIRED": "Nobody answered in time. What was fetched is deleted and was never opened.",
+    "REVOKED": "The sender stopped this transfer. What was stored before stays in the PACS.",
+    "DIVERTED": "The sender sent this study elsewhere instead.",
+    "DECLINED": "This gateway declined the offer. Call the sender.",
+}
+
+
+def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, Meter]) -> TransferView:
+    """One transfer that this site receives; the patient is known only once it is open."""
+    tid, cid = bytes(row["tid"]), Cid(row["cid"])
+    open_now = row["state"] in OPEN_RECEIVER
+    announced = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=?", (cid,))
+    here = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=? AND have=1", (cid,))
+    counts = dict(
+        (r["state"], r["n"])
+        for r in rows(con, "SELECT state, count(*) AS n FROM ledger WHERE tid=? GROUP BY state", (tid,))
+    )
+    meter = meters.get(cid)
+    receipt = peek(Receipt, row["receipt"]) if row["receipt"] else None
+    moving = open_now and here < announced
+    listed, stored = sum(counts.values()), counts.get("stored", 0)
+    return TransferView(
+        tid=tid.hex(), role="receive", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
+        state=row["state"], why=row["why"],
+        sentence=SENTENCES.get(row["why"]) or SENTENCES.get(row["state"], ""), study="",
+        patient_name=row["patient_name"], birth_date=row["birth_date"], what=row["what"],
+        reason=peek(Offer, row["offer"]).why, created_at=row["created_at"], expires_at=row["exp"],
+        ended_at=row["ended_at"], link="", pin="", check="", tries_left=0, locked=False, reopens_left=0, joined_at=0,
+        decided_at=row["opened_at"], decided_by=decided_by(vault, row["grant_sealed"]), released_at=row["opened_at"],
+        first_stored_at=row["first_stored_at"], bytes=announced, moved=here,
+        speed=meter.speed() if meter and moving else 0.0, stalled=bool(moving and meter and meter.idle > 5),
+        instances=listed, total=row["total"], stored=stored, gaps=listed - stored if not open_now else 0,
+        proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
+        series=[_progress(con, tid, s) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))],
+        alarms=alarms_of(con, tid),
+    )  # fmt: skip
+
+
+def _progress(con: Con, tid: bytes, series: sqlite3.Row) -> SeriesProgress:
+    have = value(
+        con, "SELECT count(*) FROM ledger WHERE tid=? AND series=? AND state='stored'", (tid, series["no"])
+    )
+    label = series["label"] or f"series {series['no'] + 1}"
+    return SeriesProgress(label=label, have=have, want=series["want"], closed=bool(series["closed"]))

@@ -1,0 +1,291 @@
+"""The gateway's rooms, put together and kept running.
+
+`Rooms` opens the folder (lock, database, vault), builds each room with what it needs, and runs their loops.
+A loop that fails by an error of ours is logged by its type, rests, and begins again: every loop starts from
+the database, so nothing is lost by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+
+from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_random
+from clients.gateway.config import load_config, split_address
+from clients.gateway.dicom.scp import Received, ScpConfig, StorageScp
+from clients.gateway.dicom.scu import Destination, StoreScu
+from clients.gateway.errors import GatewayError, RelayDownError
+from clients.gateway.folder import read_identity
+from clients.gateway.lock import FolderLock
+from clients.gateway.peers.dispatch import Dispatch
+from clients.gateway.peers.outbox import Outbox
+from clients.gateway.peers.pins import Pins
+from clients.gateway.peers.relay import RelayClient, RelayRefusal
+from clients.gateway.receiving.delivery import Delivery
+from clients.gateway.receiving.inbox import Inbox
+from clients.gateway.receiving.prefetch import Prefetch
+from clients.gateway.sending.doors import Doors
+from clients.gateway.sending.offers import Offers, SiteWords
+from clients.gateway.sending.packer import Packer
+from clients.gateway.sending.studies import Arrival, Studies
+from clients.gateway.sending.uploader import Uploader
+from clients.gateway.store.database import Database, rows
+from clients.gateway.store.vault import Vault
+from transfer.ids import Cid, Tid
+
+log = structlog.get_logger()
+_SWEEP = 1.0
+_RECHECK = 60.0
+
+
+class Rooms:
+    """One gateway, open. `dicom=False` leaves the SCP out: a command beside a scanner's port."""
+
+    def __init__(
+        self, folder: Path, *, clock: Clock | None = None, random: Random = system_random, dicom: bool = True
+    ) -> None:
+        self.folder, self.config = folder, load_config(folder)
+        self.clock, self.random = clock or SystemClock(), random
+        self._dicom = dicom
+        self.arrived, self.packed, self.outgoing, self.changed = Signal(), Signal(), Signal(), Signal()
+        self.workers = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="work")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._packers: dict[Cid, asyncio.Task[None]] = {}
+        self._deliveries: dict[Tid, asyncio.Task[None]] = {}
+        self.scp: StorageScp | None = None
+        self.scp_address: tuple[str, int] | None = None
+        self.scu: StoreScu | None = None
+
+    async def open(self) -> None:
+        """Takes the lock and starts everything. Raises `BusyError`, `ConfigError`."""
+        self._lock = FolderLock(self.folder)
+        try:
+            await self._build()
+        except BaseException:
+            self._lock.release()
+            raise
+        for name, loop in self._loops().items():
+            self._tasks.append(asyncio.create_task(self._keep(name, loop)))
+
+    async def _build(self) -> None:
+        self.vault = Vault.load(self.folder)
+        self.db = Database(self.folder / "gateway.db")
+        await self.db.open()
+        self.identity = await self.db.run(lambda con: read_identity(con, self.vault))
+        c = self.config
+        self.relay = RelayClient(c.relay.url, self.identity.key, self.clock, self.random, c.relay.ca_file)
+        await self.relay.open()
+        self.pins = Pins(self.db, self.vault, self.identity, self.relay, self.clock, self.random)
+        self.studies = Studies(self.db, self.clock, self.folder, self.arrived)
+        self.offers = Offers(
+            self.db, self.vault, self.identity, self.clock, self.random, self.outgoing, self.changed
+        )
+        self.doors = Doors(
+            self.db,
+            self.vault,
+            self.identity,
+            self.offers,
+            self.clock,
+            self.random,
+            self.outgoing,
+            self.changed,
+        )
+        self.inbox = Inbox(
+            self.db, self.vault, self.identity, self.pins, self.clock, self.outgoing, self.changed
+        )
+        for name in ("spool", "sealed", "restored"):
+            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+        self.prefetch = Prefetch(
+            self.db,
+            self.relay,
+            self.folder / "sealed",
+            c.policy.prefetch_bytes,
+            self.inbox.moved,
+            self.changed,
+        )
+        self.uploader = Uploader(
+            self.db, self.relay, self.clock, self.folder / "spool", self.packed, self.changed
+        )
+        self.outbox = Outbox(self.db, self.relay, self.clock, self.outgoing)
+        self.dispatch = Dispatch(
+            self.db, self.relay, self.pins, self.doors, self.offers, self.inbox, self.clock
+        )
+        await self._open_dicom()
+
+    async def _open_dicom(self) -> None:
+        c = self.config
+        if c.pacs is not None:
+            host, port = split_address(c.pacs.address)
+            self.scu = StoreScu(
+                Destination(aet=c.pacs.aet, host=host, port=port, calling_aet=c.dicom.aet),
+                associations=c.pacs.associations,
+            )
+            await self.scu.start()
+        if self._dicom:
+            host, port = split_address(c.dicom.listen)
+            self.scp = StorageScp(
+                ScpConfig(
+                    aet=c.dicom.aet, host=host, port=port, allow_aets=tuple(c.dicom.allow_aets),
+                    max_associations=c.dicom.max_associations, max_instance_bytes=c.dicom.max_instance_bytes,
+                    min_free_bytes=c.dicom.min_free_bytes,
+                ),
+                self.folder,
+            )  # fmt: skip
+            self.scp_address = await self.scp.start()
+
+    async def close(self) -> None:
+        """Stops every loop, waits for what is being written, frees the folder."""
+        tasks = [*self._tasks, *self._packers.values(), *self._deliveries.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.scp is not None:
+            await self.scp.stop()
+        if self.scu is not None:
+            await self.scu.stop()
+        await self.relay.close()
+        await asyncio.to_thread(self.workers.shutdown)
+        await self.db.close()
+        self._lock.release()
+
+    # The loops
+
+    def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
+            "studies": self.studies.run,
+            "outbox": self.outbox.run,
+            "queue": self.dispatch.run,
+            "upload": self.uploader.run,
+            "prefetch": self.prefetch.run,
+            "offers": self._make_offers,
+            "packers": self._keep_packers,
+            "deliveries": self._keep_deliveries,
+            "time": self._watch_time,
+            "recheck": self._recheck,
+            "prekeys": self._renew_prekeys,
+        }
+        if self.scp is not None:
+            loops["dicom"] = self._take_instances
+        return loops
+
+    async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        pause = 0.5
+        while True:
+            try:
+                await loop()
+                return
+            except asyncio.CancelledError:
+                raise
+            except GatewayError as why:
+                log.error("a loop rests", loop=name, code=why.code)
+            except Exception as why:  # the loop begins again from the database
+                log.error("a loop failed", loop=name, kind=_kind(why))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 15.0)
+
+    async def _take_instances(self) -> None:
+        assert self.scp is not None
+        async for event in self.scp.events():
+            if isinstance(event, Received):
+                await self.studies.adopt(Arrival(self.studies.incoming / event.name, event.calling_aet))
+
+    async def _make_offers(self) -> None:
+        while True:
+            seen = self.changed.seen
+            for tid, peer in await self.offers.waiting_for_prekey():
+                seconds = self.config.policy.offer_seconds
+                try:
+                    found = await self.pins.prekey_of(peer, self.clock.now() + seconds)
+                except (RelayDownError, RelayRefusal):
+                    found = None
+                if found is None:
+                    await self.offers.no_prekey(tid)
+                    continue
+                words = SiteWords(self.config.site.name, self.config.site.call)
+                await self.offers.offer(tid, *found, words, seconds)
+                seen = self.changed.seen
+            waiting = await self.offers.waiting_for_prekey()
+            await self.changed.wait(seen, 2.0 if waiting else 30.0)
+
+    async def _keep_packers(self) -> None:
+        while True:
+            seen = self.changed.seen
+            found = await self.db.run(
+                lambda con: rows(
+                    con, "SELECT cid, study FROM spools WHERE ended=0 AND dropped=0 AND k_sealed IS NOT NULL"
+                )
+            )
+            wanted = {Cid(r["cid"]): str(r["study"]) for r in found}
+            for cid in [c for c in self._packers if c not in wanted or self._packers[c].done()]:
+                self._packers.pop(cid).cancel()
+            for cid, study in wanted.items():
+                if cid not in self._packers:
+                    self._packers[cid] = asyncio.create_task(
+                        self._keep("packer", self._packer(cid, study).run)
+                    )
+            await self.changed.wait(seen, 30.0)
+
+    def _packer(self, cid: Cid, study: str) -> Packer:
+        return Packer(
+            cid=cid, study=study, db=self.db, vault=self.vault, identity=self.identity, random=self.random,
+            incoming=self.studies.incoming, spool=self.folder / "spool", workers=self.workers, arrived=self.arrived,
+            packed=self.packed, bucket=self.uploader.bucket,
+        )  # fmt: skip
+
+    async def _keep_deliveries(self) -> None:
+        while True:
+            seen = self.inbox.moved.seen
+            found = await self.db.run(lambda con: rows(con, "SELECT tid FROM receives WHERE state='OPENED'"))
+            wanted = {Tid(r["tid"]) for r in found}
+            for tid in [t for t in self._deliveries if t not in wanted or self._deliveries[t].done()]:
+                self._deliveries.pop(tid).cancel()
+            for tid in wanted - self._deliveries.keys():
+                if self.scu is not None:
+                    self._deliveries[tid] = asyncio.create_task(
+                        self._keep("delivery", self._delivery(tid).run)
+                    )
+            await self.inbox.moved.wait(seen, 30.0)
+
+    def _delivery(self, tid: Tid) -> Delivery:
+        assert self.scu is not None and self.config.pacs is not None
+        pacs = self.config.pacs
+        return Delivery(
+            tid=tid, db=self.db, vault=self.vault, inbox=self.inbox, prefetch=self.prefetch, scu=self.scu,
+            destination=f"{pacs.aet}@{pacs.address}", folder=self.folder / "restored", workers=self.workers,
+            clock=self.clock, changed=self.changed, deadline=self.config.policy.deadline_seconds,
+        )  # fmt: skip
+
+    async def _watch_time(self) -> None:
+        await self.prefetch.sweep()
+        while True:
+            await self.offers.expire()
+            await self.inbox.expire()
+            await self.studies.close_quiet(self.config.policy.quiet_seconds)
+            await self.studies.forget_old(self.config.policy.keep_seconds)
+            await self.uploader.drop_spools()
+            await asyncio.sleep(_SWEEP)
+
+    async def _recheck(self) -> None:
+        """What the relay lost comes again from the spool."""
+        while True:
+            await asyncio.sleep(_RECHECK)
+            open_cids = await self.db.run(
+                lambda con: rows(con, "SELECT DISTINCT cid FROM sends WHERE state IN ('OFFERED', 'RELEASED')")
+            )
+            for row in open_cids:
+                await self.uploader.recheck(Cid(row["cid"]))
+
+    async def _renew_prekeys(self) -> None:
+        while True:
+            await self.pins.renew()
+            await asyncio.sleep(600)
+
+
+def _kind(why: BaseException) -> str:
+    inner = why.exceptions[0] if isinstance(why, BaseExceptionGroup) else why
+    return _kind(inner) if isinstance(inner, BaseExceptionGroup) else type(inner).__name__

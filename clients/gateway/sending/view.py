@@ -1,0 +1,139 @@
+"""How the desk shows studies and transfers that this site sends."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from clients.gateway.meter import Meter
+from clients.gateway.sending.words import describe
+from clients.gateway.store.database import Con, one, rows, value
+from clients.gateway.store.vault import Vault
+from clients.gateway.views import SeriesProgress, SeriesView, StudyView, TransferView
+from transfer import tries
+from transfer.door import receipt_code
+from transfer.ids import Cid
+from transfer.links import make_link
+from transfer.messages import Grant, Receipt, peek
+from transfer.states import OPEN_SENDER
+
+SENTENCES = {
+    "PREPARING": "The study is being sealed. The code appears as soon as the destination's key is here.",
+    "no-prekey": "The destination has not published a key yet. The offer goes out by itself when it does; "
+    "use the existing route if you cannot wait.",
+    "OFFERED": "Let the patient, or whoever speaks for them, scan the code and type the PIN.",
+    "locked": "Too many wrong PINs. Re-open the transfer to get a new code and PIN.",
+    "kid-unknown": "The destination changed its key. Stop this transfer and send the study again.",
+    "clock": "The clocks of the two sites differ by more than ten minutes. Set the clock, then send again.",
+    "RELEASED": "The answer was yes. The images are on their way into the destination's PACS.",
+    "COMPLETE": "Every image is in the destination's PACS.",
+    "PARTIAL": "Not every image arrived. Call the destination, and send what is missing again.",
+    "no-receipt": "The destination never confirmed. Call it and ask for the images.",
+    "DENIED": "The answer was no. Nothing can be opened; use the existing route if it is still needed.",
+    "EXPIRED": "Nobody answered in time. Re-open the transfer to ask again.",
+    "REVOKED": "This transfer was stopped. What the destination had opened before, it keeps.",
+    "DIVERTED": "This transfer was sent to another destination instead.",
+}
+
+
+def sentence_of(state: str, why: str) -> str:
+    """State and code in a sentence, with the next step."""
+    return SENTENCES.get(why) or SENTENCES.get(state, "")
+
+
+def series_label(row: sqlite3.Row) -> str:
+    """ "CT 2 · head 5 mm"."""
+    head = " ".join(x for x in (row["modality"], row["number"]) if x)
+    return f"{head} · {row['description']}" if row["description"] else head or "series"
+
+
+def study_view(con: Con, row: sqlite3.Row) -> StudyView:
+    """One study of this site."""
+    series = [
+        SeriesView(
+            uid=s["uid"], number=s["number"], modality=s["modality"], description=s["description"],
+            instances=s["n"], bytes=s["size"] or 0,
+        )
+        for s in rows(
+            con,
+            "SELECT s.*, count(i.id) AS n, sum(i.size) AS size FROM series s LEFT JOIN instances i"
+            " ON i.study=s.study AND i.series=s.uid WHERE s.study=? GROUP BY s.uid ORDER BY s.no",
+            (row["id"],),
+        )
+    ]  # fmt: skip
+    tids = rows(con, "SELECT tid FROM sends WHERE study=? ORDER BY created_at DESC, rowid DESC", (row["id"],))
+    return StudyView(
+        id=row["id"], uid=row["uid"], patient_name=row["patient_name"], birth_date=row["birth_date"], sex=row["sex"],
+        patient_id=row["patient_id"], accession=row["accession"], date=row["date"], time=row["time"],
+        description=row["description"], modalities=", ".join(dict.fromkeys(s.modality for s in series if s.modality)),
+        instances=sum(s.instances for s in series), bytes=sum(s.bytes for s in series), first_at=row["first_at"],
+        last_at=row["last_at"], open=not row["closed"], source=row["source"], refused=row["refused"], series=series,
+        transfers=[bytes(t["tid"]).hex() for t in tids],
+    )  # fmt: skip
+
+
+def send_view(
+    con: Con, row: sqlite3.Row, vault: Vault, page: str, meters: Mapping[Cid, Meter]
+) -> TransferView:
+    """One transfer that this site sends; link and PIN only while somebody may still answer."""
+    tid, cid = bytes(row["tid"]), Cid(row["cid"])
+    study = one(con, "SELECT * FROM studies WHERE id=?", (row["study"],))
+    series = rows(con, "SELECT * FROM series WHERE study=? ORDER BY no", (row["study"],))
+    packs = one(
+        con,
+        "SELECT coalesce(sum(size),0) AS bytes, coalesce(sum(CASE uploaded WHEN 1 THEN size ELSE 0 END),0) AS moved"
+        " FROM packs WHERE cid=?",
+        (cid,),
+    )
+    assert packs is not None
+    spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (tid,))
+    left = tries.left(spent, row["reopens"])
+    offered, receipt = row["state"] == "OFFERED", peek(Receipt, row["receipt"]) if row["receipt"] else None
+    locked = offered and left == 0
+    items = value(con, "SELECT count(*) FROM items WHERE cid=?", (cid,))
+    ended = value(con, "SELECT ended FROM spools WHERE cid=?", (cid,))
+    meter = meters.get(cid)
+    moving = row["state"] in OPEN_SENDER and packs["moved"] < packs["bytes"]
+    why = "locked" if locked else row["why"]
+    return TransferView(
+        tid=tid.hex(), role="send", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
+        state=row["state"], why=why, sentence=sentence_of(row["state"], why), study=row["study"],
+        patient_name=study["patient_name"] if study else "", birth_date=study["birth_date"] if study else "",
+        what=describe(study, series) if study else "", reason=row["reason"], created_at=row["created_at"],
+        expires_at=row["exp"], ended_at=row["ended_at"],
+        link=make_link(page, vault.open("q", row["q_sealed"])) if offered and row["q_sealed"] else "",
+        pin=vault.open("pin", row["pin_sealed"]).decode() if offered and row["pin_sealed"] else "",
+        check=row["check_code"], tries_left=left, locked=locked, reopens_left=tries.REOPENS - row["reopens"],
+        joined_at=row["joined_at"], decided_at=row["decided_at"], decided_by=decided_by(vault, row["grant_sealed"]),
+        released_at=row["decided_at"] if row["release"] else 0, first_stored_at=0, bytes=packs["bytes"],
+        moved=packs["moved"], speed=meter.speed() if meter and moving else 0.0,
+        stalled=bool(moving and meter and meter.idle > 5), instances=items, total=items if ended else 0,
+        stored=(items - len(receipt.gaps)) if receipt else 0, gaps=len(receipt.gaps) if receipt else 0,
+        proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
+        series=[_progress(con, cid, row["study"], s) for s in series], alarms=alarms_of(con, tid),
+    )  # fmt: skip
+
+
+def _progress(con: Con, cid: Cid, study: str, series: sqlite3.Row) -> SeriesProgress:
+    want = value(con, "SELECT count(*) FROM instances WHERE study=? AND series=?", (study, series["uid"]))
+    have = value(
+        con,
+        "SELECT count(*) FROM items x JOIN instances i ON i.id=x.instance WHERE x.cid=? AND i.series=?",
+        (cid, series["uid"]),
+    )
+    closed = value(con, "SELECT closed FROM studies WHERE id=?", (study,))
+    return SeriesProgress(label=series_label(series), have=have, want=want, closed=bool(closed))
+
+
+def decided_by(vault: Vault, grant_sealed: bytes | None) -> str:
+    """ "patient", or "proxy: NAME (parent)"."""
+    if grant_sealed is None:
+        return ""
+    grant = peek(Grant, vault.open("grant", grant_sealed).decode())
+    return "patient" if grant.by == "patient" else f"proxy: {grant.name} ({grant.rel})"
+
+
+def alarms_of(con: Con, tid: bytes) -> list[str]:
+    """Sentences for staff, newest first."""
+    found = rows(con, "SELECT sentence FROM alarms WHERE tid=? ORDER BY at DESC, id DESC LIMIT 20", (tid,))
+    return [r["sentence"] for r in found]

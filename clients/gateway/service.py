@@ -1,0 +1,72 @@
+"""`gateway run`: the rooms, the staff pages and the control socket in one process, until SIGTERM; and
+`attached` for commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from clients.gateway.config import split_address
+from clients.gateway.console import server
+from clients.gateway.control import ControlEngine, ControlServer
+from clients.gateway.engine import GatewayEngine
+from clients.gateway.errors import BusyError
+from clients.gateway.lock import FolderLock
+from clients.gateway.rooms import Rooms
+from clients.gateway.views import Engine
+
+
+async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
+    """Until SIGTERM or SIGINT; `ready` is told the addresses once everything listens."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    rooms = Rooms(folder)
+    await rooms.open()
+    try:
+        engine = GatewayEngine(rooms)
+        control = ControlServer(engine, folder)
+        await control.start()
+        pages = rooms.config.pages
+        host, port = split_address(pages.listen)
+        desk = await server.serve(engine, host, port, pages.cert, pages.key)
+        assert rooms.scp_address is not None
+        ready(
+            {
+                "pages": desk.url,
+                "dicom": f"{rooms.config.dicom.aet}@{rooms.scp_address[0]}:{rooms.scp_address[1]}",
+                "relay": rooms.config.relay.url,
+                "site": rooms.identity.site.text,
+            }
+        )
+        await stop.wait()
+        await desk.stop()
+        await control.stop()
+    finally:
+        await rooms.close()
+
+
+@contextlib.asynccontextmanager
+async def attached(folder: Path) -> AsyncIterator[Engine]:
+    """The running gateway's engine, else one of our own for the time of a command. Raises `BusyError`."""
+    try:
+        FolderLock(folder).release()
+    except BusyError:
+        client = ControlEngine(folder)
+        await client.open()
+        try:
+            yield client
+        finally:
+            await client.close()
+        return
+    rooms = Rooms(folder, dicom=False)
+    await rooms.open()
+    try:
+        yield GatewayEngine(rooms)
+    finally:
+        await rooms.close()
