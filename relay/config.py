@@ -63,7 +63,7 @@ class Rate(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Rates(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often, before an answer is 429."""
 
-    site: Rate = Rate(per_second=1_000, burst=4_000)
+    site: Rate = Rate(per_second=2_000, burst=4_000)
     address: Rate = Rate(per_second=20, burst=300)
     """Phones and pages, by address (IPv6: by /64)."""
     mailbox: Rate = Rate(per_second=10, burst=100)

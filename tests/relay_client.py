@@ -14,7 +14,8 @@ import msgspec
 from yarl import URL
 
 from relay import config, enroll, service
-from transfer.ids import Cid, SiteId
+from transfer import mailbox
+from transfer.ids import BlobKey, Cid, Digest, Kid, SiteId, Tid
 from transfer.messages import Ack, Offer, Prekey, encode, sign_message
 from transfer.requests import HEADER, make_request
 from transfer.sites import Identity
@@ -78,11 +79,12 @@ class Site:
             name="Site", place="Town", relay=self.origin, page="", roles=["send", "receive"], now=self.clock()
         )
 
-    def sign(self, method: str, path: str, body: bytes = b"", **wrong: Any) -> str:
+    def sign(self, method: str, path: str, body: bytes = b"", wrong: Mapping[str, Any] | None = None) -> str:
         parts: dict[str, Any] = {
-            "aud": self.origin, "method": method, "path": path, "body": body, "now": self.clock(), "jti": os.urandom(16),
+            "aud": self.origin, "method": method, "path": path, "body": body,
+            "now": self.clock(), "jti": os.urandom(16),
         }  # fmt: skip
-        return make_request(wrong.pop("key", self.identity.key), **{**parts, **wrong})
+        return make_request(self.identity.key, **{**parts, **(wrong or {})})
 
     async def call(
         self,
@@ -106,8 +108,6 @@ class Site:
         ).encode()
 
     def offer(self, cid: Cid, to: SiteId, alt: list[SiteId] | None = None) -> bytes:
-        from transfer.ids import Digest, Kid, Tid
-
         now = self.clock()
         message = Offer(
             v=1, tid=Tid(os.urandom(16)), cid=cid, s=self.id, r=to, kid=Kid(bytes(8)), sum=Digest(bytes(32)),
@@ -116,8 +116,6 @@ class Site:
         return sign_message(message, self.identity.key).encode()
 
     def prekey(self, kid: bytes, nbf: int, exp: int) -> bytes:
-        from transfer.ids import BlobKey, Kid
-
         message = Prekey(v=1, kid=Kid(kid), site=self.id, pk=BlobKey(bytes(1216)), nbf=nbf, exp=exp)
         return sign_message(message, self.identity.key).encode()
 
@@ -129,9 +127,6 @@ def pack_bytes(k: int = 16) -> bytes:
 
 def hello(site: SiteId, exp: int) -> bytes:
     """m0."""
-    from transfer import mailbox
-    from transfer.ids import Tid
-
     return encode(mailbox.Hello(v=1, tid=Tid(os.urandom(16)), s=site, exp=exp))
 
 
