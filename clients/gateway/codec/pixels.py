@@ -36,6 +36,7 @@ COLUMNS = 0x00280011
 BITS_ALLOCATED = 0x00280100
 REPRESENTATION = 0x00280103
 _FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_BITS = {8: 1, 16: 2, 32: 4, 64: 8}
 _WIDTHS = {_FLOAT_PIXELS: 4, _DOUBLE_PIXELS: 8}
 _WANTED = frozenset({SAMPLES, PLANAR, FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, REPRESENTATION})
 _UNDEFINED = 0xFFFFFFFF
@@ -97,8 +98,8 @@ def find(dataset: bytes, syntax: str) -> Pixels | None:
     if start > len(dataset) or length in (0, _UNDEFINED):
         return None
     length = min(length, len(dataset) - start)
-    width = _WIDTHS.get(tag) or _short(fields, BITS_ALLOCATED, order, 0) // 8
-    if width not in (1, 2, 4, 8):
+    width = _WIDTHS.get(tag) or _BITS.get(_short(fields, BITS_ALLOCATED, order, 0))
+    if width is None:
         return None
     grid = _grid(fields, length, width) if little and tag == _PIXELS and width <= 2 else None
     return Pixels(start=start, length=length, width=width, grid=grid)
