@@ -1,0 +1,311 @@
+"""S, R, phones and a lying relay, driven at random, with the real protocol code (see `tests.transfer_world`).
+
+The relay drops, repeats, reorders, swaps between two transfers and invents; S and R crash; their clocks differ;
+strangers who photographed the QR guess PINs. After every step the promises of docs/spec/protocol.md must hold
+(`World.check`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.transfer_kit import OTHER, PAIR, R, S, fixed
+from tests.transfer_world.receiver import Receiver
+from tests.transfer_world.sender import Send, Sender
+from tests.transfer_world.wire import Letter, Pack, Post
+from tests.transfer_world.world import Tab, World
+from transfer import jws
+from transfer.encoding import b64
+from transfer.ids import BlobKey, PublicKey
+from transfer.messages import Close, Receipt, Release, encode, peek, sign_message
+
+SKEWS = [0, 0, 0, -599, -601, 599, 601, 3600]
+
+
+class Transfers(RuleBasedStateMachine):
+    """The world under Hypothesis' hand. Numbers pick from the heap, modulo its size."""
+
+    PICK = st.integers(0, 10**6)
+
+    @initialize(s=st.sampled_from(SKEWS), r=st.sampled_from(SKEWS))
+    def begin(self, s: int, r: int) -> None:
+        self.w = World(s, r)
+
+    def _one(self, heap: list[Any], pick: int) -> Any:
+        return heap[pick % len(heap)]
+
+    @rule(pick=PICK, right=st.sampled_from([True, True, False]), online=st.booleans())
+    def scan(self, pick: int, right: bool, online: bool) -> None:
+        """Somebody opens the link; `online`: and the network is good until they see the question."""
+        row = self._one(self.w.rows, pick)
+        if any(mb == row.mb for mb, _ in self.w.relay.hellos):
+            self.w.scan(row, row.pin if right else "999999")
+            if online:
+                self.w.settle()
+
+    @rule(pick=PICK, guesses=st.integers(1, 12))
+    def a_stranger_guesses(self, pick: int, guesses: int) -> None:
+        """With a photo of the QR, one guess after another."""
+        row = self._one(self.w.rows, pick)
+        if any(mb == row.mb for mb, _ in self.w.relay.hellos):
+            for _ in range(guesses):
+                self.w.scan(row, "999999")
+                self.w.settle()
+
+    @rule(pick=PICK, lie=PICK)
+    def scan_under_a_lie(self, pick: int, lie: int) -> None:
+        row = self._one(self.w.rows, pick)
+        self.w.scan(row, row.pin, self._one(self.w.relay.hellos, lie)[1])
+
+    @rule()
+    def everything_arrives(self) -> None:
+        self.w.settle()
+
+    @rule()
+    def flush(self) -> None:
+        self.w.flush()
+
+    @rule(pick=PICK)
+    def any_letter_any_time(self, pick: int) -> None:
+        if self.w.relay.letters:
+            self.w.deliver(self._one(self.w.relay.letters, pick))
+
+    @rule(pick=PICK, other=PICK)
+    def a_letter_under_another_address(self, pick: int, other: int) -> None:
+        if not self.w.relay.letters:
+            return
+        letter, to = self._one(self.w.relay.letters, pick), self._one(self.w.relay.letters, other)
+        self.w.deliver(Letter(letter.slot, to.mb, to.run, letter.body))
+        self.w.deliver(Letter(letter.slot, to.mb, letter.run, letter.body))
+
+    @rule(pick=PICK)
+    def any_post_any_time(self, pick: int) -> None:
+        self.w.deliver_post(self._one(self.w.relay.posts, pick))
+
+    @rule(pick=PICK)
+    def a_post_to_the_other_site(self, pick: int) -> None:
+        post = self._one(self.w.relay.posts, pick)
+        self.w.deliver_post(Post("R" if post.to == "S" else "S", post.text))
+
+    @rule(pick=PICK, as_pick=PICK)
+    def a_pack_as_itself_or_as_another(self, pick: int, as_pick: int) -> None:
+        pack: Pack = self._one(self.w.relay.packs, pick)
+        to: Pack = self._one([pack, *self.w.relay.packs], as_pick % (2 * len(self.w.relay.packs)))
+        self.w.r.pack(Pack(to.cid, to.n, to.kind, pack.ct))
+
+    @rule(pick=PICK, kind=st.sampled_from(["release", "receipt", "close-S", "close-R", "m5"]))
+    def something_invented(self, pick: int, kind: str) -> None:
+        row: Send = self._one(self.w.rows, pick)
+        h = jws.digest(row.offer)
+        if kind == "release":
+            forged = Release(
+                v=1, tid=row.tid, offer=h, grant=h, pk=PublicKey(OTHER.site), type="override", r=R.site, kid=PAIR.kid,
+                sealed=BlobKey(bytes(1300)), iat=self.w.now,
+            )  # fmt: skip
+            self.w.r.post(sign_message(forged, OTHER.key))
+        elif kind == "receipt":
+            lie = Receipt(
+                v=1, tid=row.tid, offer=h, grant=jws.digest(row.grant), manifest=min(row.manifests), state="COMPLETE",
+                proof="store", gaps=[], iat=self.w.now,
+            )  # fmt: skip
+            for key in (OTHER.key, S.key):
+                self.w.s.post(sign_message(lie, key))
+        elif kind == "m5" and self.w.tabs:
+            tab = self._one(self.w.tabs, pick)
+            self.w.to_site(
+                Letter(5, tab.mb, tab.door.run, b'{"v":1,"box":"%s"}' % b64(fixed("box", 60)).encode())
+            )
+        else:
+            close = Close(
+                v=1, tid=row.tid, offer=h, state="DENIED" if kind == "close-S" else "DECLINED", why="", iat=0
+            )
+            (self.w.r if kind == "close-S" else self.w.s).post(sign_message(close, OTHER.key))
+
+    @rule(pick=PICK, d=st.sampled_from(["approve", "approve", "deny"]), online=st.booleans())
+    def a_person_decides(self, pick: int, d: str, online: bool) -> None:
+        """From the scan to the answer in one go; `online`: and the answer arrives at once."""
+        row = self._one(self.w.rows, pick)
+        self.w.settle()
+        tab = self.w.scan(row, row.pin)
+        self.w.settle()
+        if tab.door.state == "ASKED":
+            self.w.decide(tab, d)
+        if online:
+            self.w.settle()
+
+    def _tabs(self, *states: str) -> list[Tab]:
+        return [tab for tab in self.w.tabs if tab.door.state in states]
+
+    @rule(pick=PICK, d=st.sampled_from(["approve", "approve", "approve", "deny"]))
+    def decide(self, pick: int, d: str) -> None:
+        if asked := self._tabs("ASKED"):
+            self.w.decide(self._one(asked, pick), d)
+
+    @rule(pick=PICK)
+    def stop_sharing(self, pick: int) -> None:
+        if tabs := self._tabs("ASKED", "DECIDED"):
+            tab: Tab = self._one(tabs, pick)
+            self.w.relay.letters.append(tab.say(5, encode(tab.door.stop())))
+
+    @rule(who=st.sampled_from(["S", "R"]))
+    def crash(self, who: str) -> None:
+        (self.w.s if who == "S" else self.w.r).crash()
+
+    @rule()
+    def crash_after_the_next_try_is_spent(self) -> None:
+        self.w.s.crash_after_spending = True
+
+    @rule(seconds=st.sampled_from([1, 1, 60, 60, 600, 600, 3600, 7100, 50 * 3600]))
+    def time_passes(self, seconds: int) -> None:
+        self.w.now += seconds
+        self.w.s.tick()
+        self.w.r.tick()
+
+    @rule(pick=PICK, sure=st.integers(0, 3))
+    def staff_stop(self, pick: int, sure: int) -> None:
+        if (rows := self.w.s.open_rows()) and sure == 0:
+            self.w.s.stop(self._one(rows, pick))
+
+    @rule(pick=PICK)
+    def staff_reopen(self, pick: int) -> None:
+        if rows := [row for row in self.w.rows if row.state == "OFFERED"]:
+            self.w.s.reopen(self._one(rows, pick))
+
+    @rule(pick=PICK)
+    def r_gives_up(self, pick: int) -> None:
+        if tids := [tid for tid, row in self.w.r.rows.items() if row.state == "OPENED"]:
+            self.w.r.give_up(self._one(tids, pick))
+
+    @invariant()
+    def promises(self) -> None:
+        if hasattr(self, "w"):
+            self.w.check()
+
+
+TestTransfers = Transfers.TestCase
+TestTransfers.settings = settings(
+    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+# The same world by hand: that good days end well, and that the promises notice when a party breaks its word.
+
+
+def _yes(world: World, n: int = 0, d: str = "approve") -> Tab:
+    world.settle()
+    tab = world.scan(world.rows[n], world.rows[n].pin)
+    world.settle()
+    world.decide(tab, d)
+    world.settle()
+    return tab
+
+
+def test_a_good_day_ends_complete_and_again_changes_nothing() -> None:
+    world = World()
+    _yes(world)
+    for _ in range(2):
+        assert world.rows[0].state == world.r.rows[world.rows[0].tid].state == "COMPLETE"
+        assert world.rows[1].state == "OFFERED"
+        for letter in reversed([*world.relay.letters]):
+            world.deliver(letter)
+        for post in reversed([*world.relay.posts]):
+            world.deliver_post(post)
+        world.settle()
+        world.check()
+
+
+def test_a_no_is_final() -> None:
+    world = World()
+    _yes(world, d="deny")
+    _yes(world, d="approve")
+    assert world.rows[0].state == world.r.rows[world.rows[0].tid].state == "DENIED"
+    world.check()
+
+
+def test_five_guesses_lock_and_a_new_code_opens_again() -> None:
+    world = World()
+    world.settle()
+    row = world.rows[0]
+    for _ in range(7):
+        world.scan(row, "999999")
+        world.settle()
+    assert (world.s.wrong[row.tid], row.spent) == (5, 5)
+    assert world.scan(row, row.pin).door.state == "STARTED"
+    world.settle()
+    assert all(tab.asked is None for tab in world.tabs)
+    world.s.reopen(row)
+    _yes(world)
+    assert row.state == "COMPLETE"
+    world.check()
+
+
+class _ForgetsTries(Sender):
+    def crash(self) -> None:
+        super().crash()
+        for row in self.rows.values():
+            row.runs.clear()
+
+
+class _ForgetsUsed(Receiver):
+    def crash(self) -> None:
+        self.used.clear()
+        for row in self.rows.values():
+            row.state = "SEEN"
+
+
+class _TrustsReceipts(Sender):
+    def _receipt(self, text: str) -> None:
+        row = self.rows[peek(Receipt, text).tid]
+        row.receipt, row.key, row.state = text, None, "COMPLETE"
+
+
+def _guess(world: World) -> None:
+    world.settle()
+    for n in range(6):
+        if n == 5:
+            world.s.crash()
+        world.scan(world.rows[0], "999999")
+        world.settle()
+
+
+def _replay(world: World) -> None:
+    _yes(world)
+    world.r.crash()
+    for post in list(world.relay.posts):
+        world.deliver_post(post)
+
+
+def _invent(world: World) -> None:
+    row = world.rows[0]
+    lie = Receipt(
+        v=1, tid=row.tid, offer=jws.digest(row.offer), grant=jws.digest(row.offer), manifest=min(row.manifests),
+        state="COMPLETE", proof="store", gaps=[], iat=world.now,
+    )  # fmt: skip
+    world.s.post(sign_message(lie, OTHER.key))
+
+
+@pytest.mark.parametrize(
+    ("broken", "day"),
+    [
+        ({"sender": _ForgetsTries}, _guess),
+        ({"receiver": _ForgetsUsed}, _replay),
+        ({"sender": _TrustsReceipts}, _invent),
+    ],
+)
+def test_the_promises_notice_a_party_that_breaks_its_word(
+    broken: dict[str, Any], day: Callable[[World], None]
+) -> None:
+    """Models X10 and X08, and the tries of section 4: what the model would be worth without its checks."""
+    honest = World()
+    day(honest)
+    honest.check()
+    world = World(**broken)
+    day(world)
+    with pytest.raises(AssertionError):
+        world.check()
