@@ -77,12 +77,11 @@ def _read(card: str) -> str:
 
 
 def _fail(why: RelayError, as_json: bool) -> None:
+    sentence = f"{why.sentence} {why.next}"
     if as_json:
-        click.echo(
-            msgspec.json.encode({"event": "failed", "code": why.code, "sentence": why.sentence}).decode()
-        )
+        click.echo(msgspec.json.encode({"event": "failed", "code": why.code, "sentence": sentence}).decode())
     else:
-        click.echo(f"{why.sentence} [{why.code}]", err=True)
+        click.echo(f"{sentence} [{why.code}]", err=True)
     sys.exit(1)
 
 

@@ -54,7 +54,7 @@ class Mailboxes:
         mb, run, slot = _where(call.request, SITE_SLOTS)
         body = check_flat(call.body.join())
         posted = await self._meta.put_message(mb, run, slot, body, call.body.digest, call.site, call.now)
-        self._notifier.notify("slot", mb, run, str(slot))
+        self._notifier.notify("mailbox", mb)
         return json_answer({"i": posted.i})
 
     async def delete(self, call: Call) -> web.Response:
@@ -62,6 +62,7 @@ class Mailboxes:
         mb = params.mailbox(call.request)
         params.query(call.request)
         await self._meta.delete_mailbox(mb, call.site)
+        self._notifier.notify("mailbox", mb)
         return json_answer({})
 
     # Phones
@@ -96,7 +97,7 @@ class Mailboxes:
         async def look() -> bytes | None:
             return await self._meta.message(mb, run, slot, asked["i"])
 
-        found = await self._notifier.until(("slot", mb, run, str(slot)), asked["wait"], look)
+        found = await self._notifier.until(("mailbox", mb), asked["wait"], look)
         if found is None:
             return web.Response(status=204)
         return web.Response(body=found, content_type="application/json")

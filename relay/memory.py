@@ -202,7 +202,9 @@ class MemoryMeta:
         known = self._cids.get(cid)
         if known is None:
             raise AbsentError
-        check_owner(reader if reader in known.readers else known.owner, reader, known.gone)
+        if known.gone:
+            raise GoneError
+        check_owner(reader if reader in known.readers else known.owner, reader, gone=False)
         return known
 
     async def pack(self, cid: Cid, n: int, reader: SiteId) -> Pack:

@@ -16,7 +16,7 @@ from relay.errors import RateError
 
 T = TypeVar("T")
 Topic = tuple[str, ...]
-"""What one waits for: ("queue", site), ("packs", cid), ("slot", mailbox, run, slot)."""
+"""What one waits for: ("queue", site), ("packs", cid), ("mailbox", name)."""
 
 
 class Notifier(Protocol):

@@ -159,7 +159,7 @@ def _number(request: web.Request) -> int:
 
 def _kind(request: web.Request) -> Kind:
     """The query is exactly `kind=D` or `kind=M`."""
-    found = _KINDS.get(request.query_string.removeprefix("kind="))
-    if found is None or not request.query_string.startswith("kind="):
+    name, _, text = request.rel_url.raw_query_string.partition("=")
+    if name != "kind" or text not in _KINDS:
         raise HeaderError
-    return found
+    return _KINDS[text]

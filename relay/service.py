@@ -46,14 +46,18 @@ class Running:
     """A relay that listens. `url` is where, `origins` are the names that gateways may sign for."""
 
     def __init__(
-        self, url: str, origins: list[str], ends: AsyncExitStack, tls: ssl.SSLContext | None
+        self, url: str, origins: list[str], ends: AsyncExitStack, tls: ssl.SSLContext | None, sweeper: Sweeper
     ) -> None:
         self.url, self.origins = url, origins
-        self._ends, self._tls = ends, tls
+        self._ends, self._tls, self._sweeper = ends, tls, sweeper
 
     async def stop(self) -> None:
         """Finishes what is under way, closes everything. Again is no error."""
         await self._ends.aclose()
+
+    async def sweep(self) -> None:
+        """Forgets and deletes now what the next round would."""
+        await self._sweeper.sweep()
 
     def read_certificate(self, config: Config) -> None:
         """Takes a renewed certificate for connections to come. `ConfigError`; then the old one stays."""
@@ -84,11 +88,11 @@ async def start(config: Config, *, clock: Clock = system_clock, log: Any = None)
                 "The relay's data folder cannot be used. Check its path, rights and disk."
             ) from None
         ends.push_async_callback(relay.carrier.close)
-        sweeper = asyncio.create_task(Sweeper(meta, blobs, clock, log, relay.doomed).run(), name="sweeper")
-        ends.push_async_callback(_cancel, sweeper)
+        sweeper = Sweeper(meta, blobs, clock, log, relay.doomed)
+        ends.push_async_callback(_cancel, asyncio.create_task(sweeper.run(), name="sweeper"))
         await _serve(config, relay, sock, tls, log, ends)
         ends.callback(notifier.close)
-        return Running(url, origins, ends.pop_all(), tls)
+        return Running(url, origins, ends.pop_all(), tls, sweeper)
 
 
 async def _serve(

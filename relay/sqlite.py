@@ -196,7 +196,9 @@ class SqliteMeta:
         if not rows:
             raise AbsentError
         owner, gone, named = rows[0]
-        check_owner(reader if named else owner, reader, bool(gone))
+        if gone:
+            raise GoneError
+        check_owner(reader if named else owner, reader, gone=False)
 
     async def add_readers(self, cid: Cid, site: SiteId, readers: list[SiteId], now: int) -> None:
         def work(con: Con) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,6 +16,7 @@ import msgspec
 from yarl import URL
 
 from relay import config, enroll, service
+from relay.clock import system_clock
 from transfer import mailbox
 from transfer.ids import BlobKey, Cid, Digest, Kid, SiteId, Tid
 from transfer.messages import Ack, Offer, Prekey, encode, sign_message
@@ -57,9 +60,18 @@ class Http:
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         async with self.session.request(
-            method, URL(self.url + path, encoded=True), data=body, headers=headers, allow_redirects=False
+            method,
+            URL(self.url + path, encoded=True),
+            data=_payload(body),
+            headers=headers,
+            allow_redirects=False,
         ) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
+
+
+def _payload(body: Any) -> Any:
+    """aiohttp would rather have a file where there are many bytes."""
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**19 else body
 
 
 class Site:
@@ -140,6 +152,20 @@ class Bench:
         self.running, self.data = running, data
         self.http = Http(session, running.url)
 
+    async def sweep(self) -> None:
+        """A round of the sweeper, now."""
+        await self.running.sweep()
+
+    async def raw(self, data: bytes) -> bytes:
+        """Whatever comes back for these bytes until the relay closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(self.running.url.rsplit(":", 1)[1]))
+        try:
+            writer.write(data)
+            return await reader.read()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
     def stranger(self) -> Site:
         """A site that is not enrolled."""
         return Site(self.http, self.running.origins[0])
@@ -153,12 +179,13 @@ class Bench:
 
 @asynccontextmanager
 async def relay_at(
-    data: Path, *, clock: Callable[[], int] | None = None, **options: Any
+    data: Path, *, clock: Callable[[], int] = system_clock, log: Any = None, **options: Any
 ) -> AsyncIterator[Bench]:
-    """A real relay on loopback, without rate limits unless `options` say so."""
-    options = {"listen": "127.0.0.1:0", "data": data, "rates": NO_LIMITS, "access_log": False, **options}
+    """A real relay on loopback. Of the rates only those that `options` name apply."""
+    rates = {**NO_LIMITS, **options.pop("rates", {})}
+    options = {"listen": "127.0.0.1:0", "data": data, "rates": rates, "access_log": False, **options}
     options.setdefault("quota", {"reserve": 0})
-    running = await service.start(config.load(**options), **({"clock": clock} if clock else {}))
+    running = await service.start(config.load(**options), clock=clock, log=log)
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=False)) as session:
             yield Bench(running, session, data)

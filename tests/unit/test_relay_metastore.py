@@ -266,8 +266,11 @@ class TestPacks:
         ):  # fmt: skip
             with pytest.raises(GoneError):
                 await attempt
+        for reader in (R, X):
+            with pytest.raises(GoneError):
+                await store.packs(C, reader, 0, 9)
         with pytest.raises(NotYoursError):
-            await store.packs(C, X, 0, 9)
+            await store.add_pack(C, X, pack(0))
         other = Cid(b"\1" * 16)
         await store.own(other, S, NOW)
         assert await store.add_pack(other, S, pack(0, size=1000))
