@@ -16,6 +16,7 @@ let stream = null;
 let busy = false;
 let again = false;
 let leaving = false;
+let retry = 0;
 
 /** @param {"on" | "lost"} state */
 function show(state) {
@@ -49,7 +50,7 @@ function path(root, element) {
 }
 
 async function refresh() {
-  if (leaving) return;
+  if (leaving || document.hidden) return;
   if (busy) { again = true; return; }
   busy = true;
   try {
@@ -58,13 +59,15 @@ async function refresh() {
     });
     if (leaving) return;
     if (answer.status === 401 || answer.type === "opaqueredirect") { leaving = true; location.reload(); return; }
-    if (!answer.ok) { show("lost"); return; }
+    if (!answer.ok) throw new Error(String(answer.status));
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (leaving) return;
     apply(page);
     show("on");
   } catch {
     show("lost");
+    clearTimeout(retry);
+    retry = setTimeout(refresh, 5000);
   } finally {
     busy = false;
     if (again) { again = false; setTimeout(refresh, 500); }
@@ -123,6 +126,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) stop();
   else { refresh(); listen(); }
 });
+addEventListener("online", refresh);
 addEventListener("pagehide", () => { leaving = true; stop(); });
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 

@@ -1,0 +1,184 @@
+"""The staff pages in a real browser: a gateway in memory behind the real server, and people in front of it.
+
+A person fails their test if a page threw, broke the content security policy, or called any other host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from clients.gateway.console.server import serve
+from clients.gateway.views import SeriesProgress, TransferView
+from tests.fake_engine import PASSWORD, FakeEngine, blank, hospital
+
+SCREEN = {"width": 1280, "height": 720}
+"""What the oldest screen in an emergency department shows."""
+EXPECTED = ("Failed to load resource",)
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+class Desk:
+    """One hospital's pages."""
+
+    def __init__(self, engine: FakeEngine, url: str, browser: Browser) -> None:
+        self.engine = engine
+        self.url = url
+        self._browser = browser
+        self.faults: list[str] = []
+        self.weights: dict[str, int] = {}
+
+    async def person(self, user: str = "", **context: Any) -> Page:
+        """A browser of one's own, signed in as `user`."""
+        opened = await self._browser.new_context(**{"viewport": SCREEN, "locale": "en-US", **context})
+        page = await opened.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", lambda m: self._hear(m.type, m.text))
+        page.on("request", lambda r: self._watch(r.url))
+        if user:
+            await self.sign_in(page, user)
+        return page
+
+    async def sign_in(self, page: Page, user: str) -> None:
+        """By keyboard, as at a desk."""
+        await page.goto(self.url + "/sign-in")
+        await expect(page.get_by_label("Name")).to_be_focused()
+        await page.keyboard.type(user)
+        await page.keyboard.press("Tab")
+        await page.keyboard.type(PASSWORD)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(re.compile(r"/(desk|inbox|audit)$"))
+
+    async def sent(self, **values: Any) -> TransferView:
+        """A transfer of the newest study to the trauma center."""
+        study = (await self.engine.studies())[0]
+        peer = next(p.site for p in self.engine.all_peers.values() if p.reachable)
+        view = await self.engine.send(study.id, peer, "transfer", "desk1")
+        return self.engine.change(view.tid, **values)
+
+    def incoming(self, **values: Any) -> TransferView:
+        """A transfer from another hospital."""
+        view = blank(**{"tid": os.urandom(16).hex(), "role": "receive", "peer": "County Hospital", **values})
+        self.engine.all_transfers[view.tid] = view
+        self.engine.signal.set()
+        return view
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning") and not any(known in text for known in EXPECTED):
+            self.faults.append(text)
+
+    def _watch(self, url: str) -> None:
+        if not url.startswith(self.url + "/"):
+            self.faults.append(f"a request left the gateway: {url}")
+
+
+@asynccontextmanager
+async def desk(browser: Browser) -> AsyncIterator[Desk]:
+    """The pages of `hospital()`, and nobody in front of them yet."""
+    engine = hospital()
+    server = await serve(engine, "127.0.0.1", 0)
+    made = Desk(engine, server.url, browser)
+    contexts = set(browser.contexts)
+    try:
+        yield made
+    finally:
+        for context in set(browser.contexts) - contexts:
+            await context.close()
+        await server.stop()
+    assert not made.faults
+
+
+async def live(page: Page) -> None:
+    """Waits until the page follows the gateway."""
+    await expect(page.locator("#live")).to_have_attribute("data-live-state", "on")
+
+
+async def a_full_day(made: Desk) -> dict[str, str]:
+    """Every kind of page with something on it: name -> address."""
+    engine, now = made.engine, made.engine.clock.now()
+    ended = {
+        "ended_at": now - 60, "decided_at": now - 900, "decided_by": "proxy: A. TEST (parent)",
+        "released_at": now - 899, "link": "", "pin": "", "total": 575, "bytes": 140_000_000, "moved": 140_000_000,
+        "proof": "store", "receipt_code": "7QK4M2PX", "joined_at": now - 950, "check": "0932",
+    }  # fmt: skip
+    going: dict[str, Any] = {"bytes": 140_000_000, "moved": 60_000_000, "speed": 2.3e6, "instances": 402}
+    series = [
+        SeriesProgress(label="CT 2 · Head 5 mm", have=63, want=63, closed=True),
+        SeriesProgress(label="CT 3 · C-spine 1 mm bone", have=40, want=0, closed=False),
+    ]
+    opened = {
+        "patient_name": "DOE, JANE",
+        "birth_date": "1984-03-12",
+        "what": "CT, 2026-11-24",
+        "series": series,
+    }
+    alarm = ["The clocks of the two sites differ by 4 minutes. Set the clock of this server."]
+    sending: dict[str, dict[str, Any]] = {
+        "offered": {**going},
+        "joined": {
+            **going,
+            "check": "4821",
+            "joined_at": now - 9,
+            "tries_left": 4,
+            "stalled": True,
+            "alarms": alarm,
+        },
+        "preparing": {"state": "PREPARING", "link": "", "pin": ""},
+        "locked": {**going, "locked": True, "tries_left": 0},
+        "released": {**going, **ended, "ended_at": 0, "state": "RELEASED", "moved": 100_000_000, "proof": ""},
+        "complete": {**ended, "state": "COMPLETE", "stored": 575},
+        "partial": {**ended, "state": "PARTIAL", "stored": 572, "gaps": 3, "why": "no-receipt"},
+        "denied": {
+            "state": "DENIED",
+            "link": "",
+            "pin": "",
+            "ended_at": now,
+            "decided_at": now,
+            "decided_by": "patient",
+        },
+        "expired": {"state": "EXPIRED", "link": "", "pin": "", "ended_at": now},
+    }
+    receiving: dict[str, dict[str, Any]] = {
+        "seen": {"state": "SEEN", **going, "expires_at": now + 6000, "created_at": now},
+        "opened": {
+            **going,
+            **ended,
+            **opened,
+            "ended_at": 0,
+            "state": "OPENED",
+            "stored": 103,
+            "stalled": True,
+        },
+        "received": {**ended, **opened, "state": "COMPLETE", "stored": 575},
+        "received-in-part": {**ended, **opened, "state": "PARTIAL", "stored": 570, "gaps": 5, "why": "pacs"},
+    }
+    places = {name: f"/transfers/{(await made.sent(**values)).tid}" for name, values in sending.items()}
+    places |= {name: f"/transfers/{made.incoming(**values).tid}" for name, values in receiving.items()}
+    places["stop"] = places["offered"] + "/stop"
+    places["study"] = f"/studies/{(await engine.studies())[0].id}"
+    places |= {p: f"/{p}" for p in ("desk", "sent", "inbox", "sites", "audit", "status", "nothing-here")}
+    return places
+
+
+async def axe(page: Page) -> list[str]:
+    """What axe-core finds wrong with the page: "rule: element". Skipped where axe-core is not installed."""
+    if find_spec("axe_playwright_python") is None:
+        reason = "axe-playwright-python, which brings axe-core, is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    await page.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    options = json.dumps({"runOnly": {"type": "tag", "values": AXE_TAGS}})
+    found = await page.evaluate(f"axe.run(document, {options})")
+    assert found["passes"], "axe-core ran"
+    return [f"{v['id']}: {n['html'][:120]}" for v in found["violations"] for n in v["nodes"]]
