@@ -16,7 +16,7 @@ import {
 } from './app.js';
 
 /** Ids of the wordings that this page can show; an offer names the one that the person must have read. */
-const TEXTS = ['2026-1'];
+export const TEXTS = ['2026-1'];
 const REASONS = ['transfer', 'consult', 'drill'];
 const ENDS = ['COMPLETE', 'PARTIAL', 'DENIED', 'EXPIRED', 'REVOKED', 'DIVERTED', 'DECLINED'];
 const DAY = 86400;
@@ -323,10 +323,10 @@ function introduce(session, d) {
     values.noname = called ? '' : 'yes';
     values.norel = rel.value ? '' : 'yes';
     say();
-    rel.ariaInvalid = String(!!values.norel);
-    name.ariaInvalid = String(!!values.noname);
-    (values.noname ? name : rel).focus();
-    if (called && rel.value) answer(session, d, called, rel.value);
+    if (called && rel.value) return answer(session, d, called, rel.value);
+    rel.ariaInvalid = String(!rel.value);
+    name.ariaInvalid = String(!called);
+    (called ? rel : name).focus();
   };
 }
 

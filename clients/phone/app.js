@@ -638,7 +638,11 @@ main.addEventListener('click', (event) => {
   const name = /** @type {HTMLElement} */ (event.target).closest('[data-do]')?.getAttribute('data-do');
   if (name) actions[name]?.();
 });
-addEventListener('online', () => wake());
+addEventListener('offline', () => setOffline(true));
+addEventListener('online', () => {
+  setOffline(false);
+  wake();
+});
 document.addEventListener('visibilitychange', () => wake());
 // Another code scanned into this tab changes the fragment only: begin anew with it
 addEventListener('hashchange', () => location.reload());
