@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.spec_schema import assert_documented
 from tests.transfer_kit import CID, DIGEST, TID, VP, S, fixed, refused
 from transfer.errors import HeaderError, SizeError, VersionError
 from transfer.ids import BlobKey, RunId
@@ -136,3 +137,8 @@ def test_no_body_is_read_over_its_cap() -> None:
 def test_what_is_no_json_object(data: bytes) -> None:
     with refused(HeaderError):
         read_body(data, Tombstone)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, Decided])
+def test_the_page_shows_every_field(kind: type[msgspec.Struct]) -> None:
+    assert_documented(kind)

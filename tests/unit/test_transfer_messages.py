@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.spec_schema import assert_documented
 from tests.transfer_kit import (
     CID,
     DIGEST,
@@ -17,6 +18,7 @@ from tests.transfer_kit import (
     OTHER,
     PAIR,
     PHONE,
+    SPEC,
     TID,
     VP,
     R,
@@ -420,3 +422,15 @@ def test_an_error_never_repeats_what_it_refused() -> None:
         for hidden in (secret, "Jane", b64(json.dumps(body).encode())[:40]):
             assert hidden not in shown
         assert caught.value.args == ()
+
+
+@pytest.mark.parametrize("kind", [*EXAMPLES, PackEntry, SeriesEntry, ItemEntry])
+def test_the_page_shows_every_field(kind: type[Any]) -> None:
+    assert_documented(kind)
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_the_page_shows_every_cap(kind: type[Message]) -> None:
+    text = (SPEC / "messages.md").read_text("utf-8")
+    heading = next(line for line in text.splitlines() if line.startswith(f"### `{kind.NAME}`"))
+    assert heading.endswith(f"at most {kind.CAP:,} bytes")

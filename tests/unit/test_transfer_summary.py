@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.spec_schema import assert_documented
 from tests.transfer_kit import SALT, SUMMARY, refused
 from transfer.encoding import sha256
 from transfer.errors import HeaderError, SizeError
@@ -97,3 +98,7 @@ def test_lone_surrogates_never_leave_or_enter() -> None:
         read_summary('{"person":"\ud800"}')
     with refused(HeaderError):
         decode(b'{"person":"\\ud800"}', Summary)
+
+
+def test_the_page_shows_every_field() -> None:
+    assert_documented(Summary)
