@@ -102,3 +102,24 @@ def real_files() -> Iterator[tuple[str, bytes, str]]:
                 found = split(path.read_bytes())
                 if found:
                     yield f"{path.parent.name}/{path.name}", *found
+
+
+def part10(ds: Dataset, syntax: str = EXPLICIT) -> bytes:
+    """`ds` as a DICOM file with another writer's file meta."""
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.ImplementationVersionName = "SOMEBODY_ELSE"
+    ds.file_meta.PrivateInformationCreatorUID = "2.25.77"
+    ds.file_meta.PrivateInformation = b"not ours to send on."
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, ds, enforce_file_format=True)
+    return out.getvalue()
+
+
+def instance(number: int = 1) -> Dataset:
+    """A small instance of one study, with a study and a series."""
+    ds = image_elements(smooth((40, 48), seed=number))
+    ds.SOPInstanceUID = f"2.25.1000{number}"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = "2.25.11", "2.25.12"
+    ds.InstanceNumber = number
+    return ds
