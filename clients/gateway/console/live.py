@@ -27,7 +27,7 @@ log = structlog.get_logger("console")
 class Pulse:
     """Follows `engine.changes()` and wakes every stream. `tick` seconds pass at most between two events."""
 
-    def __init__(self, engine: Engine, *, tick: float = 10.0, gap: float = 0.5) -> None:
+    def __init__(self, engine: Engine, *, tick: float = 10.0, gap: float = 1.0) -> None:
         self._engine = engine
         self._tick = tick
         self._gap = gap
