@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import transfer
+from tests.transfer_kit import SPEC
 from transfer import door, errors
 from transfer.errors import LocalError, PeerError, TransferError, by_code
 
@@ -69,3 +70,19 @@ def test_no_error_is_raised_with_words_of_its_own() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
                 assert not node.args, f"{path.name}:{node.lineno}"
                 assert not node.keywords, f"{path.name}:{node.lineno}"
+
+
+def test_the_page_names_every_code() -> None:
+    """Section 13 of the protocol lists what a peer or a caller may meet; the three roots are never raised."""
+    text = (SPEC / "protocol.md").read_text("utf-8")
+    section = text[text.index("## 13.") : text.index("## 14.")]
+    listed = set(re.findall(r"`([a-z-]+)`", section))
+    assert listed == {cls.code for cls in CLASSES} - {"error", "local", "peer"}
+
+
+def test_the_page_names_every_label() -> None:
+    """A label that is in the code and not on the page is a protocol of our own."""
+    text = (SPEC / "protocol.md").read_text("utf-8")
+    for path in Path(transfer.__path__[0]).glob("*.py"):
+        for label in re.findall(r'b"(tt1/[a-z0-9/]+)"', path.read_text("utf-8")):
+            assert f'"{label}"' in text, label

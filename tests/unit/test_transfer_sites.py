@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.transfer_kit import NOW, OTHER, R, S, fixed, refused, signed
+from tests.transfer_kit import NOW, OTHER, SPEC, R, S, fixed, refused, signed
 from transfer import jws
 from transfer.encoding import b64
 from transfer.errors import HeaderError, SignatureError, SizeError, TransferError, VersionError
@@ -90,7 +90,9 @@ def test_what_is_no_card(text: str, error: type[TransferError]) -> None:
 
 def test_the_fingerprint_is_stable_and_easy_to_compare() -> None:
     """An example for the documents and for whoever writes a second implementation."""
-    assert fingerprint(SiteId(bytes(range(32)))) == "4754 7833 0177 3153 6727 5109 8187 0221"
+    example = "4754 7833 0177 3153 6727 5109 8187 0221"
+    assert fingerprint(SiteId(bytes(range(32)))) == example
+    assert f"`{example}`" in (SPEC / "protocol.md").read_text("utf-8")
     assert fingerprint(S.site) != fingerprint(R.site)
     for n in range(50):
         assert re.fullmatch(r"\d{4}( \d{4}){7}", fingerprint(SiteId(fixed(f"site {n}"))))
