@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -140,11 +141,23 @@ def test_a_view_is_as_good_as_bytes() -> None:
 def test_a_codec_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_set(smooth((64, 64)))
 
-    def wrong(body: memoryview, original: int) -> bytes:
-        return bytes(original)
+    def wrong(body: memoryview, original: int) -> Iterator[bytes]:
+        yield data[: original // 2]
+        yield bytes(original - original // 2)
 
-    monkeypatch.setitem(coding._DECODERS, "ht1", wrong)
-    assert encode(data, EXPLICIT).codec == "sh1"
+    def short(body: memoryview, original: int) -> Iterator[bytes]:
+        yield data[:-1]
+
+    for parts in (wrong, short):
+        monkeypatch.setattr(coding.frames, "parts", parts)
+        assert encode(data, EXPLICIT).codec == "sh1"
+
+
+def test_large_fragments_are_not_packed_again() -> None:
+    data = b"fragment" * (1 << 17)
+    assert encode(data, JPEG_BASELINE).codec == "raw"
+    assert encode(data[:-1], JPEG_BASELINE).codec == "zs1"
+    assert encode(data, DEFLATED).codec == "zs1"
 
 
 def test_an_exception_in_a_codec_means_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,17 @@ def test_a_stated_size_that_is_too_small_or_too_large(tmp_path: Path) -> None:
     assert seen(large) == [("a", "import-zip-damaged")]
 
 
+def test_an_entry_without_a_name(tmp_path: Path) -> None:
+    path = made(tmp_path / "z.zip", "a")
+    raw = path.read_bytes()
+    at = raw.index(b"PK\1\2")
+    nameless = bytearray(raw)
+    struct.pack_into("<H", nameless, at + 28, 0)
+    struct.pack_into("<H", nameless, at + 32, 1)  # the name's byte is a comment's
+    path.write_bytes(nameless)
+    assert seen(path) == [("?", "import-zip-damaged")]
+
+
 def test_every_cut_is_refused(tmp_path: Path) -> None:
     raw = made(tmp_path / "z.zip", "a", "b").read_bytes()
     for end in range(0, len(raw), 11):

@@ -21,9 +21,11 @@ Both functions are pure and leave the GIL to others while they work: call them f
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 
 import msgspec
+import numpy as np
 
 from clients.gateway.codec import frames, shuffle, zstd
 from clients.gateway.codec.errors import CodecError
@@ -33,6 +35,9 @@ MAX_ORIGINAL = (1 << 32) - 1
 """Bytes of the largest data set that is coded, and the largest that any body may claim to be."""
 
 
+_ENCAPSULATED = "1.2.840.10008.1.2.4."
+"""JPEG of every kind, and video: an image above `_LONG` bytes has nothing left that Zstandard could find."""
+_LONG = 1 << 20
 _NATURAL = 6
 """HTJ2K makes a CT two to five times smaller. More than this means drawn lines, a screen shot, few colours:
 there a dictionary may do better still, and it is cheap to see."""
@@ -49,7 +54,7 @@ def encode(dataset: bytes | memoryview, syntax: str) -> Coded:
     """`dataset`, encoded in the transfer syntax `syntax`, as small as a fast codec makes it. Never fails."""
     data = bytes(dataset)
     best = Coded("raw", data)
-    if len(data) > MAX_ORIGINAL:
+    if not 0 < len(data) <= MAX_ORIGINAL:
         return best
     for codec, attempt in _attempts(data, syntax):
         body = _proven(codec, attempt, data)
@@ -63,18 +68,42 @@ def encode(dataset: bytes | memoryview, syntax: str) -> Coded:
 def decode(codec: str, body: bytes | memoryview, original: int) -> bytes:
     """The data set of exactly `original` bytes that `body` holds. Raises `CodecError`, and nothing else.
 
-    Takes `original` bytes, twice that for a moment with `sh1`, and what one image needs. The caller has
-    made sure that `original` itself is bearable.
+    Takes `original` bytes and what one image needs (twice `original` with `sh1`). The caller has made sure that
+    `original` itself is bearable.
     """
-    if codec not in _DECODERS or original < 0 or (original > MAX_ORIGINAL and codec != "raw"):
-        raise CodecError
     try:
-        return _DECODERS[codec](memoryview(body).toreadonly(), original)
+        pieces = _pieces(codec, body, original)
+        first = next(pieces)
+        if len(first) == original:
+            return bytes(first)
+        # BytesIO hands its buffer out as bytes without another copy
+        whole = io.BytesIO(bytes(original))
+        whole.write(first)
+        for piece in pieces:
+            whole.write(piece)
+        return whole.getvalue()
     except CodecError:
         raise
     except Exception:
         # OpenJPH, Zstandard and numpy each have their own errors, and none has anything to tell a person
         raise CodecError from None
+
+
+def _pieces(codec: str, body: bytes | memoryview, original: int) -> Iterator[bytes | memoryview]:
+    """The data set, piece by piece: exactly `original` bytes in all."""
+    view = memoryview(body).toreadonly()
+    if original < 0 or (original > MAX_ORIGINAL and codec != "raw"):
+        raise CodecError
+    if codec == "ht1":
+        yield from frames.parts(view, original)
+    elif codec == "sh1":
+        yield from shuffle.parts(view, original)
+    elif codec == "zs1":
+        yield zstd.inflate(view, original)
+    elif codec == "raw" and len(view) == original:
+        yield view
+    else:
+        raise CodecError
 
 
 def _attempts(data: bytes, syntax: str) -> Iterator[tuple[str, Callable[[], bytes | None]]]:
@@ -88,27 +117,21 @@ def _attempts(data: bytes, syntax: str) -> Iterator[tuple[str, Callable[[], byte
         if grid:
             yield "ht1", lambda: frames.encode(data, pixels.start, grid)
         yield "sh1", lambda: shuffle.encode(data, pixels)
-    yield "zs1", lambda: zstd.deflate(data)
+    if len(data) < _LONG or not syntax.startswith(_ENCAPSULATED):
+        yield "zs1", lambda: zstd.deflate(data)
 
 
 def _proven(codec: str, attempt: Callable[[], bytes | None], data: bytes) -> bytes | None:
-    """What `attempt` makes of `data`, if it decodes to the same bytes."""
+    """What `attempt` makes of `data`, if it decodes to the same bytes: compared piece by piece, none is kept."""
     try:
         body = attempt()
-        return body if body is not None and decode(codec, body, len(data)) == data else None
+        if body is None:
+            return None
+        at, whole = 0, np.frombuffer(data, np.uint8)
+        for piece in _pieces(codec, body, len(data)):
+            if not np.array_equal(np.asarray(memoryview(piece)), whole[at : at + len(piece)]):
+                return None
+            at += len(piece)
+        return body if at == len(data) else None
     except Exception:
         return None
-
-
-def _raw(body: memoryview, original: int) -> bytes:
-    if len(body) != original:
-        raise CodecError
-    return bytes(body)
-
-
-_DECODERS: dict[str, Callable[[memoryview, int], bytes]] = {
-    "ht1": frames.decode,
-    "sh1": shuffle.decode,
-    "zs1": zstd.inflate,
-    "raw": _raw,
-}

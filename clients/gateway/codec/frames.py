@@ -16,8 +16,8 @@ with the reversible colour transform, whatever the photometric interpretation: i
 
 from __future__ import annotations
 
-import io
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -51,41 +51,34 @@ def encode(dataset: bytes, start: int, grid: Grid) -> bytes | None:
     return b"".join((header, struct.pack(f">{grid.count}I", *map(len, images)), *images, rest))
 
 
-def decode(body: memoryview, original: int) -> bytes:
-    """The data set of `original` bytes. Raises `CodecError`; whatever native code raises passes through."""
+def parts(body: memoryview, original: int) -> Iterator[memoryview]:
+    """The data set of `original` bytes, piece by piece, an image in memory at a time.
+
+    Raises `CodecError` before the first piece for numbers that do not fit, and `CodecError` or whatever OpenJPH
+    raises for an image.
+    """
     if len(body) < _HEADER.size:
         raise CodecError
     start, count, rows, columns, samples, width, rest = _HEADER.unpack_from(body)
     if samples not in (1, 3) or width not in (1, 2) or not count or min(rows, columns) < MIN_SIDE:
         raise CodecError
     frame = rows * columns * samples * width
-    end = start + count * frame
     at = _HEADER.size + 4 * count
-    if frame > MAX_FRAME or end > original or at > len(body):
+    if frame > MAX_FRAME or start + count * frame > original or at > len(body):
         raise CodecError
     lengths = struct.unpack_from(f">{count}I", body, _HEADER.size)
     if at + sum(lengths) + rest != len(body):
         raise CodecError
     verbatim = memoryview(inflate(body[len(body) - rest :], original - count * frame))
-    # BytesIO hands its buffer out as bytes without another copy
-    out = io.BytesIO(bytes(original))
-    with out.getbuffer() as whole:
-        whole[:start], whole[end:] = verbatim[:start], verbatim[start:]
-        for i, length in enumerate(lengths):
-            image = whole[start + i * frame : start + (i + 1) * frame]
-            _decode_image(body[at : at + length], image, rows, columns, samples, width)
-            image.release()
-            at += length
-    return out.getvalue()
-
-
-def _decode_image(
-    stream: memoryview, image: memoryview, rows: int, columns: int, samples: int, width: int
-) -> None:
-    """One checked codestream, decoded into the place where its image belongs."""
-    signed = codestream.check(stream, rows, columns, samples, 8 * width)
-    target = np.frombuffer(image, np.dtype(f"<{'i' if signed else 'u'}{width}"))
-    decode_image(bytes(stream), target.reshape(_shape(rows, columns, samples)))
+    yield verbatim[:start]
+    for length in lengths:
+        stream = body[at : at + length]
+        signed = codestream.check(stream, rows, columns, samples, 8 * width)
+        image = np.empty(_shape(rows, columns, samples), f"<{'i' if signed else 'u'}{width}")
+        decode_image(bytes(stream), image)
+        yield image.data.cast("B")
+        at += length
+    yield verbatim[start:]
 
 
 def _shape(rows: int, columns: int, samples: int) -> tuple[int, ...]:

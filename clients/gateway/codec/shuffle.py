@@ -10,6 +10,7 @@ big-endian; `planes` has `count * width` bytes, so the frame's content is as lon
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -33,15 +34,16 @@ def encode(dataset: bytes, pixels: Pixels) -> bytes | None:
     return _HEADER.pack(start, count, width) + deflate(mixed.data)
 
 
-def decode(body: memoryview, original: int) -> bytes:
-    """The data set of `original` bytes. Raises `CodecError`."""
+def parts(body: memoryview, original: int) -> Iterator[memoryview]:
+    """The data set of `original` bytes, in three pieces. Raises `CodecError`."""
     if len(body) < _HEADER.size:
         raise CodecError
     start, count, width = _HEADER.unpack_from(body)
     if width not in _WIDTHS or not count or start + count * width > original:
         raise CodecError
-    mixed = inflate(body[_HEADER.size :], original)
+    mixed = memoryview(inflate(body[_HEADER.size :], original))
     end = start + count * width
     planes = np.frombuffer(mixed, np.uint8, count * width, start).reshape(width, count)
-    # One plane after the other would be a pass over memory each; numpy's transposed copy is a single one
-    return b"".join((memoryview(mixed)[:start], np.ascontiguousarray(planes.T).data, memoryview(mixed)[end:]))
+    yield mixed[:start]
+    yield np.ascontiguousarray(planes.T).data.cast("B")
+    yield mixed[end:]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,8 +25,11 @@ from clients.gateway.intake.folder import Item
 from clients.gateway.intake.found import Entry, Limits, Passed, label
 from clients.gateway.intake.reasons import reject
 
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError)
-"""What reading a broken or hostile ZIP raises."""
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, LookupError, NotImplementedError,
+    RuntimeError, OSError,
+)  # fmt: skip
+"""What `zipfile` raises for a broken or hostile ZIP: it has no one error for it."""
 _ENCRYPTED = 0x1
 _SLACK = 1.01
 
@@ -49,7 +53,7 @@ def members(path: Path, limits: Limits) -> Iterator[Item]:
             if sum(info.compress_size for info in infos) > path.stat().st_size * _SLACK + 1024:
                 raise reject("import-zip-bomb")
             for info in infos[: limits.entries]:
-                if not info.is_dir():
+                if not info.filename.endswith("/"):
                     yield from _member(archive, info, limits)
             if len(infos) > limits.entries:
                 yield label(path.name), "import-too-much"
