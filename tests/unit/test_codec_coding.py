@@ -1,14 +1,29 @@
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from clients.gateway.codec import MAX_ORIGINAL, CodecError, Coded, coding, decode, encode
-from tests.image_kit import BIG, EXPLICIT, IMPLICIT, data_set, encoded, image_elements, real_files, smooth
+from tests.image_kit import (
+    BIG,
+    EXPLICIT,
+    IMPLICIT,
+    ROOT,
+    data_set,
+    encoded,
+    image_elements,
+    real_files,
+    smooth,
+)
 
+VECTORS = json.loads((ROOT / "tests" / "vectors" / "codecs.json").read_text())
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
@@ -18,6 +33,16 @@ def round_trip(data: bytes, syntax: str) -> Coded:
     assert decode(coded.codec, coded.body, len(data)) == data
     assert len(coded.body) <= len(data)
     return coded
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: str(v["about"]))
+def test_the_vectors_of_the_specification(vector: dict[str, Any]) -> None:
+    data = decode(vector["codec"], base64.b64decode(vector["body"]), vector["original"])
+    assert hashlib.sha256(data).hexdigest() == vector["sha256"]
+
+
+def test_there_is_a_vector_for_each_codec() -> None:
+    assert {vector["codec"] for vector in VECTORS} == {"ht1", "sh1", "zs1", "raw"}
 
 
 def test_every_real_file_comes_back_byte_for_byte() -> None:
