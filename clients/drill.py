@@ -54,7 +54,7 @@ class Phone:
         await self._session.close()
 
     async def ask(self) -> Asked:
-        """From m0 to the question. Raises `WrongPinError`, `LockedError`, `EndedError` or another error of the protocol."""
+        """From m0 to the question. Raises `WrongPinError`, `LockedError`, `EndedError` or another `PeerError`."""
         hello = await self._get("0", patient=True)
         start = self._door.hello(hello)
         await self._post(1, encode(start))

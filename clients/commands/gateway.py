@@ -17,7 +17,7 @@ from clients.gateway.control import actor
 from clients.gateway.errors import ConfigError, GatewayError
 from clients.gateway.store.database import Database
 from clients.gateway.store.vault import Vault
-from transfer.sites import fingerprint, read_card
+from transfer.sites import Identity, fingerprint, read_card
 
 DIR = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 ROLES = ("clerk", "clinician", "pacs-admin", "privacy-officer")
@@ -48,7 +48,7 @@ def init(folder: Path, as_json: bool, allow_aet: tuple[str, ...], **options: str
     speaker = Speaker(as_json)
     quiet_logs()
     try:
-        identity = folders.init(folder, allow_aets=allow_aet, **options)
+        identity = asyncio.run(folders.init(folder, allow_aets=allow_aet, **options))
     except GatewayError as why:
         speaker.failed(why)
         sys.exit(1)
@@ -102,7 +102,7 @@ def card(folder: Path, qr: bool, as_json: bool) -> None:
     speaker.value({"card": text, "fingerprint": fingerprint(identity.site)}, text)
 
 
-async def _identity(folder: Path) -> folders.Identity:
+async def _identity(folder: Path) -> Identity:
     vault = Vault.load(folder)
     db = Database(folder / "gateway.db")
     await db.open()

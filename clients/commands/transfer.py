@@ -98,10 +98,8 @@ class Follower:
 
     def tell(self, v: TransferView) -> None:
         """Every event that this view holds and that was not told yet."""
-        if v.link:
-            self._once(f"offered {v.link}")  # marks a re-opened code as news
-        if v.link and f"told {v.link}" not in self._said:
-            self._said.add(f"told {v.link}")
+        if v.link and v.link not in self._said:  # a re-opened transfer has a new one
+            self._said.add(v.link)
             if not self._speaker.json and sys.stdout.isatty():
                 code = qrcode.QRCode(border=2)
                 code.add_data(v.link)
@@ -122,7 +120,9 @@ class Follower:
             self._once("approved", f"Yes, by {v.decided_by}.", by=v.decided_by)
             self._once("released", "The key is on its way.")
         for alarm in v.alarms:
-            self._once(f"alarm {alarm}")
+            if alarm not in self._said:
+                self._said.add(alarm)
+                self._speaker.event("alarm", alarm, sentence=alarm)
         if v.proof and not self._stored_elsewhere:
             if v.stored:
                 self._once("first_instance_stored")

@@ -31,7 +31,7 @@ class SiteSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     place: Annotated[str, Meta(max_length=80)] = ""
     page: str = ""
     call: Annotated[str, Meta(max_length=80)] = ""
-    roles: list[str] = ["send", "receive"]
+    roles: tuple[str, ...] = ("send", "receive")
 
 
 class RelaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,7 +42,7 @@ class RelaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class DicomSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     aet: AeTitle = "TRAUMATX"
     listen: Address = "127.0.0.1:11112"
-    allow_aets: list[AeTitle] = []
+    allow_aets: tuple[AeTitle, ...] = ()
     max_associations: Annotated[int, Meta(ge=1, le=200)] = 20
     max_instance_bytes: Annotated[int, Meta(ge=2**16)] = 2**31
     min_free_bytes: Annotated[int, Meta(ge=0)] = 2**28

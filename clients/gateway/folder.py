@@ -8,7 +8,6 @@ sealed/        sealed packs that came in        restored/    instances on their 
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from clients.gateway.clock import Clock, SystemClock, system_random
@@ -19,14 +18,14 @@ from clients.gateway.store.vault import Vault
 from transfer.sites import Identity
 
 
-def init(folder: Path, *, name: str, relay: str, **options: object) -> Identity:
+async def init(folder: Path, *, name: str, relay: str, **options: object) -> Identity:
     """Makes a new gateway: configuration, site key, database, identity. Raises `ConfigError` where there is one."""
     text = render_config(name=name, relay=relay, **options)  # type: ignore[arg-type]
     if (folder / "gateway.toml").exists():
         raise ConfigError("There is a gateway in this folder already. Choose another folder.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     vault = Vault.create(folder)
-    identity = asyncio.run(_create(folder, vault))
+    identity = await _create(folder, vault)
     (folder / "gateway.toml").write_text(text, "utf-8")
     return identity
 

@@ -18,7 +18,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all views."""
 
 
-class SeriesView(View):
+class SeriesView(View, frozen=True, kw_only=True):
     """One series of a study here. `number` and `description` are as the data set says, or empty."""
 
     uid: str
@@ -29,7 +29,7 @@ class SeriesView(View):
     bytes: int
 
 
-class StudyView(View):
+class StudyView(View, frozen=True, kw_only=True):
     """One study that arrived here from a scanner, a PACS or a folder."""
 
     id: str
@@ -64,7 +64,7 @@ class StudyView(View):
     """tids of its transfers, newest first."""
 
 
-class PeerView(View):
+class PeerView(View, frozen=True, kw_only=True):
     """A paired site."""
 
     site: str
@@ -79,7 +79,7 @@ class PeerView(View):
     """It has a pre-key at the relay that is valid now (False: unknown or none: say "offers will wait")."""
 
 
-class SeriesProgress(View):
+class SeriesProgress(View, frozen=True, kw_only=True):
     """One series of a transfer: "CT 2 · head 5 mm: 63/120"."""
 
     label: str
@@ -90,7 +90,7 @@ class SeriesProgress(View):
     closed: bool
 
 
-class TransferView(View):
+class TransferView(View, frozen=True, kw_only=True):
     """One transfer, as the desk of S or the inbox of R shows it."""
 
     tid: str
@@ -154,7 +154,7 @@ class TransferView(View):
     """Sentences for staff, newest first."""
 
 
-class AuditView(View):
+class AuditView(View, frozen=True, kw_only=True):
     """One line of the append-only audit log."""
 
     seq: int
@@ -165,7 +165,7 @@ class AuditView(View):
     detail: str
 
 
-class CheckView(View):
+class CheckView(View, frozen=True, kw_only=True):
     """One line of `gateway echo`: "relay", "clock", "pacs", "dicom"."""
 
     name: str
@@ -173,7 +173,7 @@ class CheckView(View):
     sentence: str
 
 
-class UserView(View):
+class UserView(View, frozen=True, kw_only=True):
     """One member of staff."""
 
     name: str
@@ -183,7 +183,7 @@ class UserView(View):
     disabled: bool
 
 
-class SessionView(View):
+class SessionView(View, frozen=True, kw_only=True):
     """A signed-in person."""
 
     user: str

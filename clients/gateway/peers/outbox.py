@@ -63,16 +63,16 @@ class Outbox:
         """Until cancelled."""
         while True:
             seen = self._signal.seen
-            now = self._clock.now()
-            due = await self._db.run(
-                lambda con, now=now: rows(
-                    con, "SELECT * FROM outbox WHERE next_at<=? ORDER BY id LIMIT ?", (now, _BATCH)
-                )
-            )
+            due = await self._db.run(self._due)
             if due:
                 await asyncio.gather(*(self._send(row) for row in due))
             if len(due) < _BATCH:
                 await self._signal.wait(seen, 1.0)
+
+    def _due(self, con: Con) -> list[sqlite3.Row]:
+        return rows(
+            con, "SELECT * FROM outbox WHERE next_at<=? ORDER BY id LIMIT ?", (self._clock.now(), _BATCH)
+        )
 
     async def _send(self, entry: sqlite3.Row) -> None:
         kind, wait, gone = entry["kind"], _RESEND, entry["kind"] != "queue"

@@ -7,6 +7,8 @@ one but not invent one.
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from clients.gateway.clock import Clock, Random
@@ -144,9 +146,11 @@ class Pins:
             await self._db.scrub()
         for kid, text in waiting:
             await self._relay.publish_prekey(kid, text)
-            await self._db.run(
-                lambda con, kid=kid: con.execute("UPDATE prekeys SET published=1 WHERE kid=?", (kid,))
-            )
+            await self._db.run(partial(self._published, kid=kid))
+
+    @staticmethod
+    def _published(con: Con, kid: bytes) -> None:
+        con.execute("UPDATE prekeys SET published=1 WHERE kid=?", (kid,))
 
     def own_pair(self, con: Con, kid: Kid) -> PrekeyPair | None:
         """Our private pre-key of this id, or None once it was erased."""

@@ -9,6 +9,7 @@ is kept 48 hours for staff.
 from __future__ import annotations
 
 import sqlite3
+from typing import Literal
 
 import structlog
 
@@ -200,7 +201,7 @@ class Inbox:
             for r in rows(con, "SELECT no FROM ledger WHERE tid=? AND state<>'stored' ORDER BY no", (tid,))
         ]
         ended = peek_end(last)
-        state = "COMPLETE" if ended and not gaps else "PARTIAL"
+        state: Literal["COMPLETE", "PARTIAL"] = "COMPLETE" if ended and not gaps else "PARTIAL"
         receipt = Receipt(
             v=1, tid=tid, offer=jws.digest(row["offer"]), grant=jws.digest(self._grant(row)),
             manifest=jws.digest(last), state=state, proof="store", gaps=gaps[:4000], iat=now,

@@ -366,10 +366,8 @@ class Offers:
             (tid,),
         )
         for phone in phones:
-            if (
-                (run is not None
-                and bytes(phone["run"]) != run)
-                or (run is None and phone["told"] == row["state"])
+            if (run is not None and bytes(phone["run"]) != run) or (
+                run is None and phone["told"] == row["state"]
             ):
                 continue
             channel = Channel(
