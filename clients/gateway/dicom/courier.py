@@ -1,0 +1,245 @@
+"""One association to a PACS, kept open and fed (PS3.8 7): opened when needed, released when idle.
+
+A courier takes jobs from the queue one by one. It proposes the pairs of the plan; a pair that its association
+did not propose makes it open another with all of them. A PACS that cannot be had is not asked again for the
+jobs that waited meanwhile: they share its answer.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from pynetdicom import AE, evt
+from pynetdicom.presentation import build_context
+
+from clients.gateway.dicom.contexts import Pair, Plan
+from clients.gateway.dicom.part10 import read_meta
+from clients.gateway.dicom.race import SoleReader
+from clients.gateway.dicom.scu import Destination, Done, Store
+from clients.gateway.dicom.upper_layer import prepare
+from clients.gateway.errors import IntakeError
+
+_LOOK = 0.25
+_REST = 60.0
+_REJECTIONS = {
+    (0x01, 0x03): "pacs-calling-aet",
+    (0x01, 0x07): "pacs-called-aet",
+    (0x03, 0x01): "pacs-busy",
+    (0x03, 0x02): "pacs-busy",
+}
+"""(source, diagnostic) of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+
+
+class NoAssociationError(Exception):
+    """A PACS that cannot be had; the code says why."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What to send, and since when it waits."""
+
+    what: Store
+    at: float
+
+
+class Caller:
+    """Opens associations to one destination."""
+
+    def __init__(self, ae: AE, destination: Destination) -> None:
+        self._ae, self._to = ae, destination
+
+    def open(self, pairs: tuple[Pair, ...]) -> SoleReader:
+        """An association that proposes `pairs`. Raises `NoAssociationError`."""
+        connected = threading.Event()
+
+        def opened(event: Any) -> None:
+            prepare(event.assoc.dul.socket.socket, self._to.stall)
+            connected.set()
+
+        try:
+            assoc: SoleReader = self._ae.associate(
+                self._to.host,
+                self._to.port,
+                contexts=[build_context(sop_class, syntax) for sop_class, syntax in pairs],
+                ae_title=self._to.aet,
+                max_pdu=self._to.max_pdu,
+                evt_handlers=[(evt.EVT_CONN_OPEN, opened)],
+            )
+        except OSError:  # no such name
+            raise NoAssociationError("pacs-down") from None
+        if assoc.is_established:
+            return assoc
+        if assoc.is_rejected:
+            answer = assoc.acceptor.primitive
+            raise NoAssociationError(
+                _REJECTIONS.get((answer.result_source, answer.diagnostic), "pacs-rejected")
+            )
+        if connected.is_set() and not assoc.rejected_contexts:
+            raise NoAssociationError("pacs-silent")
+        if connected.is_set():  # it took none of the contexts, and pynetdicom ended it for that
+            raise NoAssociationError("pacs-context")
+        raise NoAssociationError("pacs-down")
+
+
+class _Link:
+    """An open association and what it can carry."""
+
+    def __init__(self, assoc: SoleReader, proposed: tuple[Pair, ...]) -> None:
+        self.assoc, self.proposed = assoc, set(proposed)
+        self.contexts = assoc.contexts()
+        self.used_at = time.monotonic()
+
+
+class Crew:
+    """What the couriers to one destination share. `tell` gets a `Done` for each job."""
+
+    def __init__(self, caller: Caller, idle: float, tell: Callable[[Done], None], size: int) -> None:
+        self.caller, self.idle, self.tell = caller, idle, tell
+        self.jobs: queue.Queue[Job] = queue.Queue()
+        self.plan = Plan()
+        self.leaving = threading.Event()
+        self._members = [Courier(self) for _ in range(size)]
+
+    def start(self) -> None:
+        """Puts everyone to work."""
+        for member in self._members:
+            member.start()
+
+    def leave(self, grace: float) -> None:
+        """Everyone finishes its job and releases its association, within `grace` seconds."""
+        self.leaving.set()
+        until = time.monotonic() + grace
+        for member in self._members:
+            member.join(max(0.0, until - time.monotonic()))
+
+    def others_are_up(self, one: Courier) -> bool:
+        """Whether another than `one` has an association."""
+        return any(member.is_up for member in self._members if member is not one)
+
+
+class Courier(threading.Thread):
+    """One worker with an association of its own (more, where the study has too many contexts for one)."""
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(daemon=True)
+        self._crew = crew
+        self._links: dict[int, _Link] = {}
+        self._down: tuple[float, str] = (0.0, "")
+        self._rests_until = 0.0
+
+    def run(self) -> None:
+        """Until told to leave."""
+        while not self._crew.leaving.is_set():
+            if time.monotonic() < self._rests_until:
+                time.sleep(_LOOK)
+                continue
+            try:
+                job = self._crew.jobs.get(timeout=_LOOK)
+            except queue.Empty:
+                self._tend()
+                continue
+            if (done := self._send(job)) is not None:
+                self._crew.tell(done)
+        for link in self._links.values():
+            link.assoc.part()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has an association."""
+        return bool(self._links)
+
+    def _tend(self) -> None:
+        for group, link in list(self._links.items()):
+            if time.monotonic() - link.used_at > self._crew.idle:
+                del self._links[group]
+                link.assoc.part()
+            elif not link.assoc.tend():
+                del self._links[group]
+
+    def _send(self, job: Job) -> Done | None:
+        """Sends; None if the job went back to the others."""
+        down_at, code = self._down
+        if job.at <= down_at:
+            return Done(job.what.id, None, code)
+        try:
+            fd, offset = _open(job.what)
+        except IntakeError as why:
+            code = "dicom-uid-mismatch" if why.code == "dicom-uid-mismatch" else "dicom-unreadable"
+            return Done(job.what.id, None, code)
+        try:
+            return self._store(job.what, fd, offset)
+        except NoAssociationError as why:
+            if why.code != "pacs-context" and self._crew.others_are_up(self):
+                # A PACS that takes fewer associations than were set
+                self._rests_until = time.monotonic() + _REST
+                self._crew.jobs.put(job)
+                return None
+            if why.code != "pacs-context":
+                self._down = (time.monotonic(), why.code)
+            return Done(job.what.id, None, why.code)
+        finally:
+            os.close(fd)
+
+    def _store(self, what: Store, fd: int, offset: int) -> Done:
+        pair = (what.sop_class, what.syntax)
+        group = self._crew.plan.add(pair)
+        while True:
+            link, fresh = self._link(group, pair)
+            context = link.contexts.get(pair)
+            if context is None:
+                return Done(what.id, None, "pacs-context")
+            began = time.monotonic()
+            try:
+                status = link.assoc.store(context, what.sop_class, what.sop_uid, fd, offset)
+            except OSError:
+                self._drop(group)
+                return Done(what.id, None, "dicom-unreadable")
+            link.used_at = time.monotonic()
+            if status is not None:
+                return Done(what.id, status)
+            late = link.assoc.is_established and not link.assoc.is_over()
+            self._drop(group)
+            # A PACS that ended an idle association as we used it is asked once more, over a new one
+            if fresh or late or time.monotonic() - began > 1.0:
+                return Done(what.id, None, "pacs-late" if late else "pacs-lost")
+
+    def _link(self, group: int, pair: Pair) -> tuple[_Link, bool]:
+        """An association of `group` that proposed `pair`, and whether it is new. Raises `NoAssociationError`."""
+        link = self._links.get(group)
+        if link is not None and (pair not in link.proposed or not link.assoc.tend()):
+            del self._links[group]
+            link.assoc.part()
+            link = None
+        if link is not None:
+            return link, False
+        pairs = self._crew.plan.contexts(group)
+        self._links[group] = link = _Link(self._crew.caller.open(pairs), pairs)
+        return link, True
+
+    def _drop(self, group: int) -> None:
+        self._links.pop(group).assoc.drop()
+
+
+def _open(what: Store) -> tuple[int, int]:
+    """The file and where its data set begins. Raises `IntakeError`: not ours, or not the instance that it should be."""
+    try:
+        fd = os.open(what.path, os.O_RDONLY)
+    except OSError:
+        raise IntakeError(code="dicom-unreadable") from None
+    try:
+        meta = read_meta(lambda at, n: os.pread(fd, n, at))
+        if (meta.sop_class, meta.sop_uid, meta.syntax) != (what.sop_class, what.sop_uid, what.syntax):
+            raise IntakeError(code="dicom-uid-mismatch")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, meta.data_offset

@@ -1,0 +1,149 @@
+"""Where a data set lands as it arrives: a file that is whole and on disk before the peer is told so.
+
+`Landing` stands where pynetdicom would collect a data set in memory. Each fragment goes to
+`incoming/<random>.part` at once, behind file meta of ours, so memory stays the same whatever the instance's
+size. `settle` forces it to disk and gives it its final name; after that, and only then, the peer gets 0x0000.
+Whatever does not get so far is swept at the next start.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clients.gateway.dicom.header import IDENTITY, check_identity
+from clients.gateway.dicom.part10 import FileMeta, encode_meta, write_all
+from clients.gateway.dicom.refusals import refuse
+from clients.gateway.dicom.structure import read_elements
+from clients.gateway.dicom.upper_layer import TooLongError
+from clients.gateway.errors import IntakeError
+
+PART, WHOLE = ".part", ".dcm"
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Folder:
+    """The folder of what arrived, with the room that must stay free on its disk."""
+
+    def __init__(self, path: Path, min_free: int, max_instance: int) -> None:
+        self.path, self.min_free, self.max_instance = path, min_free, max_instance
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDONLY)
+
+    def sweep(self) -> int:
+        """Deletes what an earlier life left unfinished; returns how many."""
+        left = [name for name in os.listdir(self.path) if name.endswith(PART)]
+        for name in left:
+            os.unlink(self.path / name)
+        return len(left)
+
+    def has_room(self) -> bool:
+        """Whether the disk is above its margin."""
+        disk = os.fstatvfs(self._fd)
+        return disk.f_bavail * disk.f_frsize >= self.min_free
+
+    def force(self) -> None:
+        """The names in this folder are on disk. Raises `OSError`."""
+        os.fsync(self._fd)
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """What a C-STORE request says of the data set that follows it."""
+
+    sop_class: str
+    sop_uid: str
+    syntax: str
+
+
+class Landing(io.BytesIO):
+    """One data set on its way to disk. After a failure it swallows the rest, up to a limit, and `settle` tells."""
+
+    def __init__(self, folder: Folder, announced: Callable[[], Announced]) -> None:
+        super().__init__()
+        self._folder, self._announced = folder, announced
+        self._fd = -1
+        self._failed: IntakeError | None = None
+        self._name = ""
+        self.size = 0
+        """Bytes of the data set so far."""
+
+    def write(self, data: Any) -> int:
+        """Takes the next fragment. Raises `TooLongError` where a peer goes on and on."""
+        self.size += len(data)
+        if self._failed is None:
+            try:
+                self._write(data)
+            except IntakeError as why:
+                self._fail(why)
+            except OSError as why:
+                self._fail(_refusal(why))
+        elif self.size > 2 * self._folder.max_instance:
+            raise TooLongError
+        return len(data)
+
+    def _write(self, data: Any) -> None:
+        if self.size > self._folder.max_instance:
+            raise refuse("dicom-too-large")
+        if self._fd >= 0:
+            write_all(self._fd, data)
+            return
+        what = self._announced()
+        if not self._folder.has_room():
+            raise refuse("disk-full")
+        head = encode_meta(what.sop_class, what.sop_uid, what.syntax)
+        self.meta = FileMeta(what.sop_class, what.sop_uid, what.syntax, len(head))
+        self._name = secrets.token_hex(16)
+        self._fd = os.open(self._folder.path / (self._name + PART), _FLAGS, 0o600)
+        write_all(self._fd, head, data)
+
+    def _fail(self, why: IntakeError) -> None:
+        """It will not be stored; `why` is told at the end of the message."""
+        self._failed = why
+        self.discard()
+
+    def check(self) -> None:
+        """Everything that came is in the file, and it is a data set from end to end. Raises `IntakeError`."""
+        if self._failed is not None:
+            raise self._failed
+        if self._fd < 0:
+            raise refuse("dicom-truncated")
+        end = self.meta.data_offset + self.size
+        found = read_elements(self._read, self.meta.data_offset, end, self.meta.syntax, IDENTITY)
+        check_identity(found, self.meta)
+
+    def _read(self, at: int, length: int) -> bytes:
+        return os.pread(self._fd, length, at)
+
+    def settle(self) -> str:
+        """The file is on disk under its final name, which is returned. Raises `IntakeError`; then nothing is left."""
+        try:
+            os.fsync(self._fd)
+            os.rename(self._folder.path / (self._name + PART), self._folder.path / (self._name + WHOLE))
+            self._folder.force()
+        except OSError as why:
+            self.discard()
+            raise _refusal(why) from None
+        os.close(self._fd)
+        self._fd = -1
+        return self._name + WHOLE
+
+    def discard(self) -> None:
+        """Takes the file away, unless it has settled."""
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        for end in (PART, WHOLE):
+            (self._folder.path / (self._name + end)).unlink(missing_ok=True)
+
+
+def _refusal(why: OSError) -> IntakeError:
+    return refuse("disk-full" if why.errno in _NO_ROOM else "dicom-unreadable")

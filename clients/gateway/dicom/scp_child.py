@@ -1,0 +1,223 @@
+"""The storage SCP as a process of its own: `python -m clients.gateway.dicom.scp_child`, started by `StorageScp`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from pynetdicom import AE, _config, evt
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.sop_class import Verification
+
+from clients.gateway.dicom.child import Owner
+from clients.gateway.dicom.contexts import preferred
+from clients.gateway.dicom.guard import Gate, GuardedServer, admit
+from clients.gateway.dicom.landing import Announced, Folder, Landing
+from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION, is_uid
+from clients.gateway.dicom.refusals import REFUSALS, SUCCESS, refuse
+from clients.gateway.dicom.scp import AssociationClosed, Failed, Ready, Received, Refused, ScpConfig, Start
+from clients.gateway.dicom.upper_layer import MAX_PDU, Association, TooLongError, install
+from clients.gateway.errors import IntakeError
+
+_LAST_ANSWERS = 2.0
+"""Seconds that instances which are whole have to be answered after the owner said stop."""
+
+
+class Incoming(Association):
+    """An association that a peer opened with us."""
+
+    receiver: Receiver
+
+    def __init__(self, ae: Any, mode: str) -> None:
+        super().__init__(ae, mode)
+        self.label = secrets.token_hex(8)
+        self.stored = self.refused = 0
+
+    @property
+    def calling(self) -> str:
+        """The peer's AE title, as text that can be shown."""
+        request = self.requestor.primitive
+        title = str(request.calling_ae_title) if request is not None else ""
+        return "".join(c for c in title if c.isprintable()).strip()[:16]
+
+    def landing(self, message: DIMSEMessage) -> Landing:
+        """A C-STORE's data set goes to a file."""
+        return Landing(self.receiver.folder, lambda: announced(self, message))
+
+    def run_reactor(self) -> None:
+        """The association's whole life."""
+        try:
+            super().run_reactor()
+        finally:
+            if self.dimse.message is not None and isinstance(self.dimse.message.data_set, Landing):
+                self.dimse.message.data_set.discard()
+            self.receiver.gone(self)
+
+
+def announced(assoc: Association, message: DIMSEMessage) -> Announced:
+    """What the command set of `message` announces (PS3.7 9.3.1.1). Raises `IntakeError`; `TooLongError` ends it."""
+    context = assoc._accepted_cx.get(message.context_id)
+    if not isinstance(message, C_STORE_RQ) or context is None:
+        raise TooLongError
+    command = message.command_set
+    sop_class = str(command.get("AffectedSOPClassUID", ""))
+    sop_uid = str(command.get("AffectedSOPInstanceUID", ""))
+    if not (is_uid(sop_class) and is_uid(sop_uid)):
+        raise refuse("dicom-uid")
+    if sop_class != str(context.abstract_syntax):
+        raise refuse("dicom-class")
+    return Announced(sop_class, sop_uid, str(context.transfer_syntax[0]))
+
+
+class Receiver:
+    """Takes what peers bring, and tells the owner of it."""
+
+    def __init__(self, owner: Owner[Start], config: ScpConfig, folder: Folder) -> None:
+        self._owner, self._config, self.folder = owner, config, folder
+        self.gate = Gate(2 * config.max_associations, config.max_per_address)
+        self._busy, self._lock = 0, threading.Lock()
+
+    def requested(self, event: Any) -> None:
+        """Judges an A-ASSOCIATE-RQ, and picks each context's transfer syntax."""
+        assoc = cast(Incoming, event.assoc)
+        request = assoc.requestor.primitive
+        rejection = admit(
+            aet=self._config.aet,
+            allow_aets=self._config.allow_aets,
+            called=str(request.called_ae_title),
+            calling=str(request.calling_ae_title),
+            address=assoc.requestor.address,
+        )
+        if rejection is not None:
+            self._owner.tell(
+                Refused(code=rejection.code, status=0, calling_aet=assoc.calling, association=assoc.label)
+            )
+            assoc.acse.send_reject(0x01, 0x01, rejection.diagnostic)
+            assoc.kill()
+            return
+        for context in request.presentation_context_definition_list:
+            syntax = preferred(context.transfer_syntax)
+            if syntax:
+                context.transfer_syntax = [syntax]
+            else:  # judged as Verification, which is not spoken in it either: "transfer syntaxes not supported"
+                context.abstract_syntax = Verification
+
+    def store(self, event: Any) -> int:
+        """C-STORE: on disk, told, answered; in this order."""
+        with self._lock:
+            self._busy += 1
+        try:
+            return self._store(cast(Incoming, event.assoc), event.request.DataSet)
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+    def _store(self, assoc: Incoming, landing: Landing) -> int:
+        try:
+            landing.check()
+            name = landing.settle()
+        except IntakeError as why:
+            landing.discard()
+            status = REFUSALS[why.code].status
+            assoc.refused += 1
+            self._owner.tell(
+                Refused(code=why.code, status=status, calling_aet=assoc.calling, association=assoc.label)
+            )
+            return status
+        assoc.stored += 1
+        meta = landing.meta
+        self._owner.tell(
+            Received(
+                name=name,
+                size=landing.size,
+                data_offset=meta.data_offset,
+                calling_aet=assoc.calling,
+                sop_class=meta.sop_class,
+                sop_uid=meta.sop_uid,
+                syntax=meta.syntax,
+                association=assoc.label,
+            )
+        )
+        return SUCCESS
+
+    def gone(self, assoc: Incoming) -> None:
+        """An association is over."""
+        self.gate.leave(assoc.requestor.address)
+        if assoc.calling:
+            self._owner.tell(
+                AssociationClosed(
+                    association=assoc.label,
+                    calling_aet=assoc.calling,
+                    stored=assoc.stored,
+                    refused=assoc.refused,
+                    orderly=bool(assoc.is_released),
+                )
+            )
+
+    def finish(self) -> None:
+        """Waits for the answers that are under way."""
+        until = time.monotonic() + _LAST_ANSWERS
+        while self._busy and time.monotonic() < until:
+            time.sleep(0.01)
+
+
+def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
+    """A server that listens. Raises `OSError`."""
+    install(Incoming)
+    Incoming.receiver = receiver
+    _config.UNRESTRICTED_STORAGE_SERVICE = True
+    ae = AE(config.aet)
+    ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
+    ae.add_supported_context(Verification)
+    ae.maximum_pdu_size = MAX_PDU
+    ae.maximum_associations = config.max_associations
+    ae.acse_timeout, ae.network_timeout = config.request_seconds, config.idle_seconds
+    ae.dimse_timeout = config.stall_seconds
+    server: GuardedServer = ae.make_server(
+        (config.host, config.port),
+        evt_handlers=[(evt.EVT_REQUESTED, receiver.requested), (evt.EVT_C_STORE, receiver.store)],
+        server_class=GuardedServer,
+        gate=receiver.gate,
+        stall=config.stall_seconds,
+    )
+    return server
+
+
+def main() -> None:
+    """The process."""
+    owner = Owner(Start)
+    lines = owner.lines()
+    start = next(lines, None)
+    if start is None:
+        return
+    try:
+        folder = Folder(Path(start.folder), start.config.min_free_bytes, start.config.max_instance_bytes)
+        folder.sweep()
+    except OSError:
+        owner.tell(Failed("dicom-folder"))
+        return
+    receiver = Receiver(owner, start.config, folder)
+    try:
+        server = build_server(receiver, start.config)
+    except OSError as why:
+        owner.tell(Failed("dicom-port" if why.errno == errno.EADDRINUSE else "dicom-address"))
+        return
+    host, port = server.server_address[:2]
+    threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()
+    owner.tell(Ready(host, port))
+    for _ in lines:  # nothing more is said; the end of it is the sign
+        pass
+    server.close()
+    receiver.finish()
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,235 @@
+"""The storage SCU (PS3.4 B), this side of the door: instances to one PACS.
+
+`store` may be called for several instances at once; the child sends them in the order of the calls, over one
+association for the study (two, where the PACS allows it). Every call ends, whatever the PACS does: with its
+status, or with what stood in its way. Sending an instance again is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from clients.gateway.dicom.contexts import Pair
+from clients.gateway.dicom.door import Door, DoorClosedError
+from clients.gateway.dicom.statuses import TROUBLES, EchoResult, StoreResult, answered, troubled
+
+log = structlog.get_logger()
+_IN_FLIGHT = 32
+_SLOWEST = 2**16
+"""Bytes a second below which a PACS counts as silent."""
+_PAUSE = 1.0
+"""Seconds between two starts of a child."""
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True):
+    """A PACS, and how patient we are with it. Times are in seconds."""
+
+    aet: str
+    host: str
+    port: int
+    calling_aet: str
+    max_pdu: int = 131072
+    connect: float = 10.0
+    association: float = 20.0
+    response: float = 60.0
+    """From the last byte of an instance to its status."""
+    stall: float = 30.0
+    """For one PDU that the PACS does not take."""
+    idle: float = 20.0
+    """Then the association is released: before the PACS loses patience (Orthanc's is 30 s)."""
+
+
+class Line(msgspec.Struct, frozen=True, tag=True):
+    """Base of the lines through the door."""
+
+
+class Open(Line, frozen=True):
+    """The first line to the child."""
+
+    destination: Destination
+    associations: int
+
+
+class Prepare(Line, frozen=True):
+    """Pairs that will come, so that the next association proposes them."""
+
+    pairs: list[Pair]
+
+
+class Store(Line, frozen=True):
+    """One instance to send."""
+
+    id: int
+    path: str
+    sop_class: str
+    sop_uid: str
+    syntax: str
+
+
+class Echo(Line, frozen=True):
+    """A C-ECHO on an association of its own."""
+
+    id: int
+
+
+class Ready(Line, frozen=True):
+    """The child is there."""
+
+
+class Done(Line, frozen=True):
+    """What became of `id`: the status, or a code of `TROUBLES`."""
+
+    id: int
+    status: int | None = None
+    trouble: str = ""
+
+
+Request = Open | Prepare | Store | Echo
+_Lines = Ready | Done
+
+
+class StoreScu:
+    """Sends to one PACS."""
+
+    def __init__(self, destination: Destination, *, associations: int = 1) -> None:
+        self._destination, self._associations = destination, associations
+        self._door: Door[_Lines] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+        self._opened_at = float("-inf")
+        self._pending: dict[int, asyncio.Future[Done]] = {}
+        self._known: dict[Pair, None] = {}
+        self._next = 0
+        self._room = asyncio.Semaphore(_IN_FLIGHT)
+        self._moved_at = 0.0
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Starts the child. The PACS need not be there. Raises `DoorClosedError`."""
+        await self._opened()
+
+    async def prepare(self, contexts: Iterable[Pair]) -> None:
+        """Announces pairs before their first instance comes. Raises `DoorClosedError`."""
+        door = await self._opened()
+        new = [pair for pair in dict.fromkeys(contexts) if pair not in self._known]
+        self._known.update(dict.fromkeys(new))
+        await self._announce(door, new)
+
+    async def _announce(self, door: Door[_Lines], pairs: list[Pair]) -> None:
+        for i in range(0, len(pairs), 100):
+            await door.send(Prepare(pairs[i : i + 100]))
+
+    async def store(
+        self, path: Path, sop_class: str, sop_uid: str, syntax: str, contexts: Iterable[Pair] = ()
+    ) -> StoreResult:
+        """C-STOREs the DICOM file at `path`, whose instance the caller names. Never raises for what a PACS does."""
+        size = await asyncio.to_thread(_size, path)
+        async with self._room:
+            done = await self._ask(
+                lambda number: Store(number, str(path), sop_class, sop_uid, syntax),
+                [*contexts, (sop_class, syntax)],
+                self._patience() + size / _SLOWEST,
+            )
+        return answered(done.status) if done.status is not None else troubled(done.trouble)
+
+    async def echo(self) -> EchoResult:
+        """C-ECHO (PS3.4 A): whether the PACS answers, and to us."""
+        done = await self._ask(Echo, [], self._patience())
+        if done.status == 0:
+            return EchoResult(True, f"{self._destination.aet} answers.")
+        if done.status is not None:
+            return EchoResult(
+                False, f"The PACS answered the C-ECHO with status {done.status:04X}.", "pacs-echo"
+            )
+        return EchoResult(False, TROUBLES[done.trouble][1], done.trouble)
+
+    async def stop(self) -> None:
+        """Releases the association and ends the child. What is under way ends as unknown."""
+        self._stopped = True
+        await self._close(5.0)
+
+    def _patience(self) -> float:
+        d = self._destination
+        return d.connect + d.association + 2 * (d.stall + d.response) + 10
+
+    async def _ask(self, request: Callable[[int], Line], pairs: list[Pair], patience: float) -> Done:
+        self._next += 1
+        number = self._next
+        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        try:
+            await self.prepare(pairs)
+            self._pending[number] = future
+            door = await self._opened()
+            await door.send(request(number))
+            return await self._wait(future, patience)
+        except DoorClosedError:
+            return Done(number, None, "dicom-child")
+        finally:
+            self._pending.pop(number, None)
+
+    async def _wait(self, future: asyncio.Future[Done], patience: float) -> Done:
+        """The answer; a child that makes no step for `patience` seconds is ended, and every call with it."""
+        self._moved_at = max(self._moved_at, time.monotonic())
+        while True:
+            left = self._moved_at + patience - time.monotonic()
+            if left <= 0 and self._door is not None:
+                log.error("dicom scu makes no step")
+                self._door.kill()
+                return await future
+            await asyncio.wait({future}, timeout=left)
+            if future.done():
+                return future.result()
+
+    async def _opened(self) -> Door[_Lines]:
+        async with self._opening:
+            if self._stopped:
+                raise DoorClosedError
+            if self._door is None:
+                await asyncio.sleep(max(0.0, self._opened_at + _PAUSE - time.monotonic()))
+                self._opened_at = time.monotonic()
+                door: Door[_Lines] = Door("clients.gateway.dicom.scu_child", _Lines)  # type: ignore[arg-type]
+                await door.open(Open(self._destination, self._associations))
+                await self._announce(door, list(self._known))
+                self._door = door
+                self._reader = asyncio.create_task(self._read(door))
+            return self._door
+
+    async def _read(self, door: Door[_Lines]) -> None:
+        with contextlib.suppress(DoorClosedError):
+            while True:
+                line = await door.receive()
+                if isinstance(line, Done) and (future := self._pending.get(line.id)) is not None:
+                    self._moved_at = time.monotonic()
+                    if not future.done():
+                        future.set_result(line)
+        if not self._stopped:
+            log.warning("dicom scu ended")
+        if self._door is door:
+            self._door = None
+        for number, future in self._pending.items():
+            if not future.done():
+                future.set_result(Done(number, None, "dicom-child"))
+        await door.close(0)
+
+    async def _close(self, grace: float) -> None:
+        async with self._opening:
+            door, self._door = self._door, None
+            if door is not None:
+                await door.close(grace)
+            if self._reader is not None:
+                await asyncio.gather(self._reader, return_exceptions=True)
+                self._reader = None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # the child names it
+        return 0

@@ -1,0 +1,77 @@
+"""The storage SCU as a process of its own: `python -m clients.gateway.dicom.scu_child`, started by `StoreScu`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+
+from clients.gateway.dicom.child import Owner
+from clients.gateway.dicom.contexts import Pair
+from clients.gateway.dicom.courier import Caller, Crew, Job, NoAssociationError
+from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
+from clients.gateway.dicom.race import SoleReader
+from clients.gateway.dicom.scu import Destination, Done, Echo, Open, Prepare, Ready, Store
+from clients.gateway.dicom.structure import IMPLICIT_LITTLE
+from clients.gateway.dicom.upper_layer import install
+
+_LEAVE = 4.0
+_VERIFICATION: tuple[Pair, ...] = ((str(Verification), IMPLICIT_LITTLE),)
+
+
+def build_entity(to: Destination) -> AE:
+    """Our application entity, as the PACS sees it."""
+    install(SoleReader)
+    ae = AE(to.calling_aet)
+    ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
+    ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout = to.connect, to.association, to.response
+    ae.network_timeout = None  # nothing watches an idle association but its courier
+    return ae
+
+
+def echo(caller: Caller, number: int, owner: Owner[Open | Prepare | Store | Echo]) -> None:
+    """C-ECHO on an association of its own."""
+    try:
+        assoc = caller.open(_VERIFICATION)
+    except NoAssociationError as why:
+        code = "pacs-verification" if why.code == "pacs-context" else why.code
+        owner.tell(Done(number, None, code))
+        return
+    try:
+        status = assoc.send_c_echo().get("Status")
+    except (RuntimeError, ValueError):
+        status = None
+    assoc.part()
+    owner.tell(Done(number, None, "pacs-late") if status is None else Done(number, int(status)))
+
+
+def main() -> None:
+    """The process."""
+    owner: Owner[Open | Prepare | Store | Echo] = Owner(Open | Prepare | Store | Echo)  # type: ignore[arg-type]
+    lines = owner.lines()
+    first = next(lines, None)
+    if not isinstance(first, Open):
+        return
+    caller = Caller(build_entity(first.destination), first.destination)
+    crew = Crew(caller, first.destination.idle, owner.tell, first.associations)
+    crew.start()
+    owner.tell(Ready())
+    for line in lines:
+        if isinstance(line, Store):
+            crew.jobs.put(Job(line, time.monotonic()))
+        elif isinstance(line, Prepare):
+            for pair in line.pairs:
+                crew.plan.add(pair)
+        elif isinstance(line, Echo):
+            threading.Thread(target=echo, args=(caller, line.id, owner), daemon=True).start()
+    crew.leave(_LEAVE)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,107 @@
+"""What became of a C-STORE, for the ledger and for people (PS3.4 B.2.3, PS3.7 C).
+
+ok        the PACS has the instance
+warning   it has it, with a note: coerced, or elements that it did not like; or it had it before
+retry     not now: out of resources, or the PACS is away
+refused   it will not take this instance; sending it again changes nothing
+unknown   no answer came. It may be stored: send it again, a PACS takes the same instance twice as one
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["ok", "warning", "retry", "refused", "unknown"]
+_DUPLICATE, _FAILURE, _BUSY = 0x0111, 0x0110, {0x0210, 0x0213}
+
+
+class StoreResult(msgspec.Struct, frozen=True):
+    """One C-STORE. `status` is the PACS's own, None if it gave none; `code` is ours, empty if all is well."""
+
+    status: int | None
+    kind: Kind
+    sentence: str
+    code: str = ""
+
+
+class EchoResult(msgspec.Struct, frozen=True):
+    """Whether a PACS answers, and what to do if not."""
+
+    ok: bool
+    sentence: str
+    code: str = ""
+
+
+TROUBLES: dict[str, tuple[Kind, str]] = {
+    "pacs-down": ("retry", "The PACS cannot be reached at its address. Check that it runs, and the network."),
+    "pacs-silent": (
+        "retry",
+        "The PACS takes the connection but does not answer. Check that its DICOM service runs.",
+    ),
+    "pacs-calling-aet": (
+        "retry",
+        "The PACS does not know this gateway. Ask its administrator to add this gateway's AE title and address.",
+    ),
+    "pacs-called-aet": (
+        "retry",
+        "The PACS has another AE title than the one that is set. Correct pacs.aet in gateway.toml.",
+    ),
+    "pacs-busy": ("retry", "The PACS takes no more associations just now. It is tried again."),
+    "pacs-rejected": (
+        "retry",
+        "The PACS rejected the association. Ask its administrator to look at its log.",
+    ),
+    "pacs-lost": ("unknown", "The connection to the PACS broke before it answered. The image is sent again."),
+    "pacs-late": ("unknown", "The PACS did not answer in time. The image is sent again."),
+    "pacs-context": (
+        "refused",
+        "The PACS does not take this kind of image in this transfer syntax. Ask its administrator to allow it.",
+    ),
+    "pacs-verification": (
+        "refused",
+        "The PACS answers, but does not allow a C-ECHO. Ask its administrator to allow Verification.",
+    ),
+    "dicom-child": ("unknown", "The DICOM sender had to be started again. The image is sent again."),
+    "dicom-unreadable": (
+        "refused",
+        "The file that was to be stored cannot be read. Check the gateway's disk.",
+    ),
+    "dicom-uid-mismatch": ("refused", "The file that was to be stored is of another instance."),
+}
+"""What can stand in a status's place."""
+
+
+def classify(status: int) -> Kind:
+    """What a status means for the instance."""
+    if status == 0x0000:
+        return "ok"
+    if status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116, _DUPLICATE):
+        return "warning"
+    if status >> 8 == 0xA7 or status == _FAILURE or status in _BUSY:
+        return "retry"
+    return "refused"
+
+
+_ANSWERS: dict[Kind, tuple[str, str]] = {
+    "ok": ("Stored.", ""),
+    "warning": ("Stored; the PACS made a note (status {:04X}).", ""),
+    "retry": ("The PACS cannot take images just now (status {:04X}). It is tried again.", "pacs-resources"),
+    "refused": (
+        "The PACS refused the image (status {:04X}). Ask its administrator to look at its log.", "pacs-refused",
+    ),
+}  # fmt: skip
+
+
+def answered(status: int) -> StoreResult:
+    """The result of a status."""
+    kind = classify(status)
+    sentence, code = _ANSWERS[kind]
+    return StoreResult(status, kind, sentence.format(status), code)
+
+
+def troubled(code: str) -> StoreResult:
+    """The result where there is no status."""
+    kind, sentence = TROUBLES[code]
+    return StoreResult(None, kind, sentence, code)
