@@ -169,7 +169,11 @@ class Session {
       setTimeout(() => this.wish === 'grant' && show('sent'), 3000);
       await this.follow();
     } catch (why) {
-      if (!(why instanceof Gone && this.code)) await fail(why, false);
+      const stopping = this.wish === 'stop';
+      this.wish = '';
+      if (!(why instanceof Gone && this.code)) return fail(why, false);
+      this.late ||= stopping; // the mailbox ended before S could hear it
+      receipt(this, false);
     }
   }
 
@@ -181,7 +185,7 @@ class Session {
       let rounds = 0;
       const again = () => {
         if (this.wish && this.m5 && ++rounds % 3 === 0) this.visit.post(this.run, 5, this.m5).catch(() => {});
-        return true;
+        return Infinity;
       };
       const m6 = exact(await this.visit.read(this.run, 6, this.next++, again), { v: is.v1, box: is.bytes() });
       this.take(
@@ -264,9 +268,9 @@ function facts({ summary }) {
 export async function ask(visit, run, body) {
   const m4 = exact(body, { v: is.v1, Tb: is.bytes(64), box: is.bytes() });
   if (!same(unb64(m4.Tb), run.Tb)) throw new Untrusted();
-  const channel = await Channel.derive(run.isk, run.sid);
+  const channel = await Channel.derive(run.key, run.sid);
   const asked = await readQuestion(run, await channel.open(m4.box));
-  const session = new Session(visit, run, channel, asked, await checkCode(run.isk, run.sid));
+  const session = new Session(visit, run, channel, asked, await checkCode(run.key, run.sid));
   actions.back = () => (session.decided ? receipt(session, true) : question(session));
   actions.stop = () => show('stop', facts(session));
   actions['stop-yes'] = () => {
@@ -335,7 +339,7 @@ function answer(session, d, name, rel) {
   if (session.wish || session.decided) return;
   session.wish = 'grant';
   show('sending');
-  session.grant(d, name, rel);
+  session.grant(d, name, rel).catch((why) => fail(why, false));
 }
 
 /** S did not take the answer. @param {Session} session @param {string} why */

@@ -195,48 +195,36 @@ export async function freshKeys() {
   return { scalar: x.privateKey, signer: ed.privateKey, vP, nP: crypto.getRandomValues(new Uint8Array(16)) };
 }
 
-/** One run of the handshake at the phone: m1 out, m2 in, m3 out; answer.js takes m4 (protocol s. 3). */
-export class Run {
-  /**
-   * @param {Bytes} q empty at the voice door
-   * @param {string} code
-   * @param {{tid: string, s: string}} m0
-   */
-  static async start(q, code, m0, keys = freshKeys()) {
-    const { scalar, signer, vP, nP } = await keys;
-    const tid = unb64(m0.tid);
-    const sid = cat(tid, nP);
-    const prs = cat(lv(q), lv(utf8(code)));
-    const Ya = await multiply(scalar, await generator(prs, cat('tt1/cpace', unb64(m0.s)), sid));
-    const key = q.length && (await hkdf(q, '', 'tt1/gate'));
-    const gate = key ? await hmac('SHA-256', key, cat('tt1/m1', tid, nP, Ya, vP)) : q;
-    const m1 = { v: 1, nP: b64(nP), Ya: b64(Ya), vP: b64(vP), gate: b64(gate) };
-    return new Run({ m0, m1, scalar, signer, vP, nP, sid, Ya });
-  }
+/**
+ * One run of the handshake at the phone (protocol s. 3): m1 and all that the run knows. `point` makes m3 of m2;
+ * answer.js takes m4.
+ * @typedef {Awaited<ReturnType<typeof startRun>>} Run
+ * @typedef {{tid: string, s: string}} Hello  m0
+ * @param {Bytes} q empty at the voice door
+ * @param {string} code
+ * @param {Hello} m0
+ */
+export async function startRun(q, code, m0, keys = freshKeys()) {
+  const { scalar, signer, vP, nP } = await keys;
+  const tid = unb64(m0.tid);
+  const sid = cat(tid, nP);
+  const prs = cat(lv(q), lv(utf8(code)));
+  const Ya = await multiply(scalar, await generator(prs, cat('tt1/cpace', unb64(m0.s)), sid));
+  const key = q.length && (await hkdf(q, '', 'tt1/gate'));
+  const gate = key ? await hmac('SHA-256', key, cat('tt1/m1', tid, nP, Ya, vP)) : q;
+  const m1 = { v: 1, nP: b64(nP), Ya: b64(Ya), vP: b64(vP), gate: b64(gate) };
+  const later = utf8('');
+  return { m0, m1, scalar, signer, vP, nP, sid, Ya, hO: later, key: later, Tb: later };
+}
 
-  /** @param {{m0: {tid: string, s: string}, m1: object, scalar: CryptoKey, signer: CryptoKey, vP: Bytes, nP: Bytes, sid: Bytes, Ya: Bytes}} own */
-  constructor(own) {
-    this.m0 = own.m0;
-    this.m1 = own.m1;
-    this.scalar = own.scalar;
-    this.signer = own.signer;
-    this.vP = own.vP;
-    this.nP = own.nP;
-    this.sid = own.sid;
-    this.Ya = own.Ya;
-    this.hO = this.isk = this.Tb = new Uint8Array();
-  }
-
-  /** m2 in, m3 out. @param {unknown} body */
-  async point(body) {
-    const m2 = exact(body, { v: is.v1, Yb: is.bytes(32), hO: is.bytes(32) });
-    const Yb = unb64(m2.Yb);
-    this.hO = unb64(m2.hO);
-    const k = await multiply(this.scalar, Yb);
-    this.isk = await isk(this.sid, k, [this.Ya, this.vP, Yb, this.hO]);
-    this.Tb = await tag(this.sid, this.isk, Yb, this.hO);
-    return { v: 1, Ta: b64(await tag(this.sid, this.isk, this.Ya, this.vP)) };
-  }
+/** m2 in, m3 out. @param {Run} run @param {unknown} body */
+export async function point(run, body) {
+  const m2 = exact(body, { v: is.v1, Yb: is.bytes(32), hO: is.bytes(32) });
+  const Yb = unb64(m2.Yb);
+  run.hO = unb64(m2.hO);
+  run.key = await isk(run.sid, await multiply(run.scalar, Yb), [run.Ya, run.vP, Yb, run.hO]);
+  run.Tb = await tag(run.sid, run.key, Yb, run.hO);
+  return { v: 1, Ta: b64(await tag(run.sid, run.key, run.Ya, run.vP)) };
 }
 
 /** Whether this browser can do all that is needed; tried, not looked up. */
@@ -323,7 +311,7 @@ export class Visit {
   constructor(q) {
     this.q = q;
     this.code = '';
-    /** @type {Promise<{tid: string, s: string} | undefined>} */
+    /** @type {Promise<Hello | undefined>} */
     this.hello = this.open();
   }
 
@@ -348,15 +336,15 @@ export class Visit {
   }
 
   /**
-   * Message number `i` of a slot, or undefined where none came while `more()` held.
-   * @param {Run} run @param {2 | 4 | 6} slot @param {number} i @param {() => boolean} more @param {AbortSignal} [stop]
+   * Message number `i` of a slot, or undefined where none came while `left()` said that seconds are left.
+   * @param {Run} run @param {2 | 4 | 6} slot @param {number} i @param {() => number} left @param {AbortSignal} [stop]
    */
-  async read(run, slot, i, more, stop) {
-    do {
-      const { status, body } = await call(`${this.path}/${hex(run.nP)}/${slot}?i=${i}&wait=${WAIT}`, undefined, stop);
+  async read(run, slot, i, left, stop) {
+    for (let wait; (wait = Math.ceil(Math.min(WAIT, left()))) > 0; ) {
+      const { status, body } = await call(`${this.path}/${hex(run.nP)}/${slot}?i=${i}&wait=${wait}`, undefined, stop);
       if (status === 200) return body;
       if (status !== 204) throw new Gone();
-    } while (more());
+    }
   }
 
   /**
@@ -366,8 +354,8 @@ export class Visit {
   async exchange(run, slot, body, seconds) {
     const stop = new AbortController();
     let until = Infinity;
-    const more = () => performance.now() < until;
-    const reading = this.read(run, slot === 1 ? 2 : 4, 0, more, stop.signal);
+    const left = () => (until - performance.now()) / 1000;
+    const reading = this.read(run, slot === 1 ? 2 : 4, 0, left, stop.signal);
     reading.catch(() => {});
     try {
       await this.post(run, slot, body, stop.signal);
@@ -387,12 +375,12 @@ export class Visit {
     const m0 = await this.hello;
     let proofs = 0;
     for (let n = 0; m0 && n < 10 && proofs < 2; n++) {
-      const run = await Run.start(this.q, this.code, m0);
+      const run = await startRun(this.q, this.code, m0);
       const m2 = await this.exchange(run, 1, run.m1, Math.min(120, WAIT * 2 ** n));
       if (!m2) continue;
       let m3;
       try {
-        m3 = await run.point(m2);
+        m3 = await point(run, m2);
       } catch (why) {
         if (n) throw why;
         continue; // a point that cannot be: one more run, then the page stops
@@ -494,7 +482,7 @@ function setOffline(now) {
   if (now === offline) return;
   offline = now;
   render(false);
-  if (value('offline')) announce(words.offline);
+  announce(now ? words.offline : '');
 }
 
 /** @param {string} code */
@@ -630,7 +618,8 @@ async function begin() {
     return show('foreign');
   }
   visit.hello.catch((why) => fail(why, true));
-  await Promise.race([speaking, pause(300)]); // most often the words are there: no page in two languages
+  // Where the network is quick, a moment for the words, so that no page changes its language under the eyes
+  if (performance.now() < 1000) await Promise.race([speaking, pause(300)]);
   if (wanted.page === 'boot') showPin('pin');
 }
 

@@ -140,7 +140,7 @@ export default {
   'untrusted.2': 'No escriba nada más. Muestre esta página al personal.',
   old: 'Este navegador es muy viejo',
   'old.1': 'No puede cuidar bien las imágenes. No se mandó nada.',
-  'old.2': 'Ponga al día el navegador o use otro teléfono. O pida ayuda al personal: tiene un teléfono para esto.',
+  'old.2': 'Ponga al día el navegador o use otro teléfono. O pida al personal otra manera.',
   unsafe: 'Esta dirección no es segura',
   'unsafe.1': 'Tiene que empezar con “https”. No se mandó nada. Muestre esta página al personal.',
   later: 'Aquí no se puede',

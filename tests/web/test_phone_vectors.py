@@ -20,7 +20,7 @@ DOORS: list[dict[str, Any]] = json.loads((VECTORS / "cpace_door.json").read_text
 INVALID = {name: point for name, point in DRAFT["X25519_points"].items() if name.startswith("Invalid")}
 
 PRELUDE = """
-const { generator, multiply, isk, Run, hkdf, hex, unb64, utf8 } = await import('/a/app.js');
+const { generator, multiply, isk, startRun, point, hkdf, hex, unb64, utf8 } = await import('/a/app.js');
 const { Channel, checkCode } = await import('/a/answer.js');
 const bytes = (h) => Uint8Array.from(h.match(/../g) ?? [], (x) => parseInt(x, 16));
 // RFC 8410: a raw scalar as PKCS #8
@@ -79,13 +79,13 @@ async def test_door(v: dict[str, Any], phone: MakePhone, relay: Running) -> None
         page,
         """
         const keys = { scalar: await scalar(v.ya), signer: null, vP: bytes(v.ADa_phone_key), nP: bytes(v.nP) };
-        const run = await Run.start(bytes(v.q), v.code, v.m0, Promise.resolve(keys));
-        const m3 = await run.point(v.m2);
-        const channel = await Channel.derive(run.isk, run.sid);
+        const run = await startRun(bytes(v.q), v.code, v.m0, Promise.resolve(keys));
+        const m3 = await point(run, v.m2);
+        const channel = await Channel.derive(run.key, run.sid);
         return {
           mailbox: v.q ? hex(await hkdf(bytes(v.q), '', 'tt1/mailbox', 16)) : null,
-          Ya: hex(run.Ya), gate: hex(unb64(run.m1.gate)), isk: hex(run.isk),
-          Ta: hex(unb64(m3.Ta)), Tb: hex(run.Tb), check_code: await checkCode(run.isk, run.sid),
+          Ya: hex(run.Ya), gate: hex(unb64(run.m1.gate)), isk: hex(run.key),
+          Ta: hex(unb64(m3.Ta)), Tb: hex(run.Tb), check_code: await checkCode(run.key, run.sid),
           m4_plain: await channel.open(v.box), m5_box: hex(unb64(await channel.seal(v.m5_grant))),
         };
         """,
