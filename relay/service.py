@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -29,7 +30,7 @@ from relay.doorman import Doorman
 from relay.enroll import DATABASE
 from relay.errors import ConfigError
 from relay.files import FileBlobs
-from relay.log import access_logger, make_log, silent
+from relay.log import access_logger, make_log, place_of, silent
 from relay.notifier import LocalNotifier
 from relay.sqlite import SqliteMeta
 from relay.sweep import Sweeper
@@ -208,12 +209,22 @@ def _load_certificate(tls: ssl.SSLContext, config: Config) -> None:
 
 def run(config: Config) -> None:
     """Runs until SIGTERM or SIGINT. Raises `ConfigError` if it cannot start."""
+    raise_file_limit(config.bounds.connections + 4 * config.bounds.threads + 64)
     asyncio.run(_run(config))
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Takes as many open files as are needed and allowed: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(config: Config) -> None:
     log = make_log()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _note(log, context))
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
@@ -224,6 +235,12 @@ async def _run(config: Config) -> None:
         await stop.wait()
     finally:
         await running.stop()
+
+
+def _note(log: Any, context: dict[str, Any]) -> None:
+    """What asyncio itself has to say names sockets and addresses: only the kind of error is kept."""
+    why = context.get("exception")
+    log.error("loop", error=type(why).__name__, place=place_of(why) if why is not None else "")
 
 
 def _renew(running: Running, config: Config, log: Any) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import msgspec
-import pytest
 
 from relay.enroll import enroll
 from tests.relay_client import Http, Site, hello, pack_bytes
@@ -139,25 +135,5 @@ async def test_letters_mailboxes_and_requests_survive_kill_9(tmp_path: Path) -> 
             (phone,) = (await s.call("GET", "/v1/queue?after=0&wait=0")).json["messages"]
             assert (phone["slot"], phone["body"]) == (1, {"v": 1})
             assert (await s.call("PUT", f"/v1/packs/{MB}/0?kind=D", pack_bytes())).error == "gone"
-    finally:
-        await relay.stop()
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_polite_end(tmp_path: Path, signum: int) -> None:
-    relay = await RelayProcess.start(tmp_path / "data")
-    try:
-        async with aiohttp.ClientSession() as session:
-            site = Site(Http(session, relay.url), relay.url)
-            enroll(tmp_path / "data", site.card())
-            assert (await site.call("GET", "/v1/queue")).status == 200
-            waits: asyncio.Task[Any] = asyncio.create_task(site.call("GET", "/v1/queue?after=0&wait=25"))
-            assert (await site.call("GET", "/v1/queue?after=0&wait=0")).status == 200
-            relay.process.send_signal(signum)
-            assert await relay.process.wait() == 0
-            await asyncio.gather(waits, return_exceptions=True)
-        lines = [msgspec.json.decode(x) for x in (tmp_path / "relay.log").read_text().splitlines()]
-        assert {x["event"] for x in lines} == {"request"}
-        assert not (tmp_path / "data" / "relay.db-wal").exists()
     finally:
         await relay.stop()

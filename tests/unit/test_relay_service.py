@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import sqlite3
 import ssl
@@ -160,3 +161,15 @@ async def test_the_database_is_closed_at_the_end(tmp_path: Path) -> None:
     con = sqlite3.connect(tmp_path / "relay.db")
     assert con.execute("SELECT count(*) FROM sites").fetchone() == (1,)
     con.close()
+
+
+def test_as_many_files_may_be_open_as_connections_need() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+        service.raise_file_limit(600)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, before[1])
+        service.raise_file_limit(100)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
