@@ -137,6 +137,8 @@ class Session {
     /** The page that stands over the pages of the states: '', 'used' or 'refused'. */
     this.page = '';
     this.following = false;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    this.ticking = undefined;
     /** @type {{v: number, box: string} | undefined} */
     this.m5 = undefined;
   }
@@ -300,8 +302,9 @@ function question(session) {
     add: () => summary.add && span(summary.add),
     extra: summary.alt.length || summary.add || ends ? 'yes' : '',
   });
-  const ticking = setInterval(() => {
-    if (document.body.dataset.page !== 'ask') return clearInterval(ticking);
+  clearInterval(session.ticking);
+  session.ticking = setInterval(() => {
+    if (document.body.dataset.page !== 'ask') return clearInterval(session.ticking);
     if (left() <= 0) return show('expired');
     say();
   }, 15000);
