@@ -55,7 +55,7 @@ class Relay:
         self._pages = Pages(read_parts(config.phone or phone_folder()), by_address, addresses)
         self._clock = clock
         self.app = web.Application(middlewares=[errors_middleware(clock, log)])
-        secure = all(origin.startswith("https:") for origin in origins)
+        secure = all(origin.startswith("https:") and "//localhost:" not in f"{origin}:" for origin in origins)
         self.app.on_response_prepare.append(headers_signal(clock, secure=secure))
         self._add_sites()
         self._add_mailboxes()

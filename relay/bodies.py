@@ -63,13 +63,18 @@ class Bodies:
         if cap == 0 or (declared is not None and declared > cap):
             raise SizeError
         async with self._budget.hold(cap if declared is None else declared, who):
-            yield await self._collect(request, cap)
+            body = await self._collect(request, cap)
+            try:
+                yield body
+            finally:
+                body.chunks = []  # now, and not when some traceback that saw it is collected
 
     async def _collect(self, request: web.BaseRequest, cap: int) -> Body:
         chunks: list[bytes] = []
         size, digest = 0, hashlib.sha256()
         now = asyncio.get_running_loop().time
         end = now() + self._total
+        whole = False
         try:
             async with asyncio.timeout_at(min(end, now() + self._idle)) as deadline:
                 while chunk := await request.content.readany():
@@ -79,8 +84,12 @@ class Bodies:
                     digest.update(chunk)
                     chunks.append(chunk)
                     deadline.reschedule(min(end, now() + self._idle))
+            whole = True
         except TimeoutError:
             raise SlowError from None
         except (HttpProcessingError, ClientPayloadError, web.RequestPayloadError):
             raise HeaderError from None
+        finally:
+            if not whole:
+                chunks.clear()
         return Body(chunks, size, Digest(digest.digest()))

@@ -50,10 +50,14 @@ class Buckets:
 
 
 class Budget:
-    """Bytes that all may hold at once, and what part of them one holder may. More wait their turn."""
+    """Bytes that all may hold at once, and what part of them one holder may. More wait their turn.
 
-    def __init__(self, total: int, share: float, *, patience: float = 60) -> None:
+    Those who wait cost memory too (what their connection has buffered), so their number is bounded likewise.
+    """
+
+    def __init__(self, total: int, share: float, *, patience: float = 60, most: int = 128) -> None:
         self._free, self._each, self._patience = total, max(1, int(total * share)), patience
+        self._most, self._most_each = most, max(1, int(most * share))
         self._held: dict[Hashable, int] = {}
         self._queue: deque[tuple[int, Hashable, asyncio.Future[None]]] = deque()
 
@@ -64,7 +68,7 @@ class Budget:
 
     @asynccontextmanager
     async def hold(self, size: int, who: Hashable) -> AsyncIterator[None]:
-        """Holds `size` bytes. `RateError` after `patience` seconds, or if there could never be so many."""
+        """Holds `size` bytes. `RateError` after `patience` seconds, or at once if too many wait already."""
         if size > self._each:
             raise RateError(retry=60)
         await self._wait(size, who)
@@ -84,6 +88,9 @@ class Budget:
         if not self._queue and self._fits(size, who):
             self._grant(size, who)
             return
+        waiting = sum(other == who for _, other, _ in self._queue)
+        if len(self._queue) >= self._most or waiting >= self._most_each:
+            raise RateError(retry=2)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (size, who, turn)
         self._queue.append(entry)

@@ -37,6 +37,8 @@ from relay.sweep import Sweeper
 
 KEEP_ALIVE = 75
 """Seconds for a request's head to arrive on a connection, from its start or from the last answer."""
+READ_BUFFER = 2**17
+"""Bytes that a connection may buffer before its body is read."""
 GRACE = 10
 """Seconds for what is under way when the relay stops."""
 _WILD = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
@@ -88,7 +90,7 @@ async def start(config: Config, *, clock: Clock = system_clock, log: Any = None)
             raise ConfigError(
                 "The relay's data folder cannot be used. Check its path, rights and disk."
             ) from None
-        ends.push_async_callback(relay.carrier.close)
+        ends.push_async_callback(relay.carrier.close, GRACE)
         sweeper = Sweeper(meta, blobs, clock, log, relay.doomed)
         ends.push_async_callback(_cancel, asyncio.create_task(sweeper.run(), name="sweeper"))
         await _serve(config, relay, sock, tls, log, ends)
@@ -112,6 +114,7 @@ async def _serve(
         handler_cancellation=True,
         keepalive_timeout=KEEP_ALIVE,
         lingering_time=2,
+        read_bufsize=READ_BUFFER,
         auto_decompress=False,
         shutdown_timeout=GRACE,
     )

@@ -121,7 +121,10 @@ class Carrier:
             task: asyncio.Task[web.StreamResponse] = asyncio.ensure_future(handler(request))
             self._tasks.add(task)
             task.add_done_callback(self._finished)
-            return await asyncio.shield(task)
+            try:
+                return await asyncio.shield(task)
+            finally:
+                del task  # else its error holds this frame, and this frame its error, with all that both saw
 
         return handle
 
@@ -130,7 +133,10 @@ class Carrier:
         if not task.cancelled():
             task.exception()  # seen, where nobody waits for it any more
 
-    async def close(self) -> None:
-        """Waits for all of it."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    async def close(self, grace: float) -> None:
+        """Waits for all of it, and after `grace` seconds gives up what is not done: it was never answered."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

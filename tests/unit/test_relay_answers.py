@@ -53,9 +53,20 @@ async def test_health(bench: Bench) -> None:
     assert "Strict-Transport-Security" not in answer.headers
 
 
-async def test_behind_https_browsers_are_told_to_stay_there(tmp_path: Path) -> None:
-    async with relay_at(tmp_path, origins=["https://relay.example.org"]) as bench:
-        assert "Strict-Transport-Security" in (await bench.http.call("GET", "/healthz")).headers
+@pytest.mark.parametrize(
+    ("origins", "told"),
+    [
+        (["https://relay.example.org"], True),
+        (["https://relay.example.org", "http://127.0.0.1:1"], False),
+        (["https://localhost"], False),  # it would bind every other program of this machine too
+        (["https://localhost:8440"], False),
+    ],
+)
+async def test_behind_https_browsers_are_told_to_stay_there(
+    tmp_path: Path, origins: list[str], told: bool
+) -> None:
+    async with relay_at(tmp_path, origins=origins) as bench:
+        assert ("Strict-Transport-Security" in (await bench.http.call("GET", "/healthz")).headers) is told
 
 
 async def test_an_unforeseen_error_tells_nobody_anything(

@@ -103,6 +103,17 @@ class TestBudget:
                 await self._take(budget, 1, "b")
         assert budget.free == 10
 
+    async def test_how_many_wait_is_bounded_in_all_and_for_each(self) -> None:
+        budget = Budget(4, 0.5, most=4)
+        async with budget.hold(2, "a"), budget.hold(2, "b"):
+            waits = [asyncio.create_task(self._take(budget, 1, who)) for who in "aabb"]
+            await asyncio.sleep(0)
+            for who in "abc":
+                with pytest.raises(RateError):
+                    await self._take(budget, 1, who)
+        await asyncio.gather(*waits)
+        assert budget.free == 4
+
     async def test_who_is_cancelled_while_waiting_gives_up_their_place(self) -> None:
         budget = Budget(10, 1)
         async with budget.hold(8, "a"):

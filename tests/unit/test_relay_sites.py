@@ -184,7 +184,7 @@ async def test_what_was_begun_is_carried_through() -> None:
     with pytest.raises(asyncio.CancelledError):
         await client
     go.set()
-    await carrier.close()
+    await carrier.close(30)
     assert done == [1]
 
 
@@ -211,3 +211,21 @@ async def test_a_letter_is_kept_and_wakes_its_owner_though_its_sender_hangs_up(
     go.set()
     answer = await waits
     assert [m["body"] for m in answer.json["messages"]] == [letter.decode()]
+
+
+async def test_what_does_not_end_is_given_up_after_a_grace() -> None:
+    carrier, begun, ended = Carrier(), asyncio.Event(), []
+
+    async def handler(_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    client = asyncio.ensure_future(carrier.through(handler)(None))  # type: ignore[arg-type]
+    await begun.wait()
+    await carrier.close(0.01)
+    assert ended == [1]
+    with pytest.raises(asyncio.CancelledError):
+        await client
