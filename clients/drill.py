@@ -24,7 +24,10 @@ from transfer.states import TERMINAL
 
 _WAIT = 25
 _PATIENCE = 60.0
-"""Seconds in which S has to answer one step."""
+"""Seconds in which S has to take an answer."""
+_STEP = 20.0
+"""Seconds in which S has to answer one step of the handshake (protocol s. 10)."""
+_RUNS = 3
 
 
 class NoAnswerError(LocalError):
@@ -40,6 +43,7 @@ class Phone:
         page, q = read_link(link)
         self._base = page
         self._mailbox = mailbox_of(q).hex()
+        self._q, self._pin = q, pin
         self._door = PhoneDoor(q, pin, os.urandom)
         self._tls = tls
         self._seen = 0
@@ -55,12 +59,24 @@ class Phone:
 
     async def ask(self) -> Asked:
         """From m0 to the question. Raises `WrongPinError`, `LockedError`, `EndedError` or another `PeerError`."""
-        hello = await self._get("0", patient=True)
-        start = self._door.hello(hello)
+        for attempt in range(_RUNS):
+            self._door = PhoneDoor(self._q, self._pin, os.urandom)
+            try:
+                return await self._run()
+            except (
+                NoAnswerError
+            ):  # S was restarted, or the code was just replaced: a new run, nothing was spent
+                if attempt == _RUNS - 1:
+                    raise
+        raise NoAnswerError
+
+    async def _run(self) -> Asked:
+        start = self._door.hello(await self._get("0", patience=_STEP))
         await self._post(1, encode(start))
-        proof = self._door.point(await self._get(f"{self._door.run.hex()}/2"))
+        run = self._door.run.hex()
+        proof = self._door.point(await self._get(f"{run}/2", patience=_STEP))
         await self._post(3, encode(proof))
-        return self._door.answer(await self._get(f"{self._door.run.hex()}/4"))
+        return self._door.answer(await self._get(f"{run}/4", patience=_STEP))
 
     async def decide(self, d: str, *, by: str, name: str, rel: str, lang: str = "en") -> Status:
         """Sends the answer and waits for what S made of it."""
@@ -92,9 +108,7 @@ class Phone:
         self._seen += 1
         return self._door.status(body)
 
-    async def _get(
-        self, path: str, *, index: int = 0, patient: bool = False, patience: float = _PATIENCE
-    ) -> bytes:
+    async def _get(self, path: str, *, index: int = 0, patience: float = _PATIENCE) -> bytes:
         until = time.monotonic() + patience
         while (rest := until - time.monotonic()) > 0:
             wait = max(0, min(_WAIT, int(rest)))
@@ -105,7 +119,7 @@ class Phone:
                 ) as answer:
                     if answer.status == 200:
                         return await answer.read()
-                    if answer.status in (404, 410) and not (patient and rest > _PATIENCE - 10):
+                    if answer.status == 410 or (answer.status == 404 and path != "0"):
                         raise NoAnswerError
             except (aiohttp.ClientError, TimeoutError):
                 pass

@@ -33,7 +33,8 @@ from transfer.sites import fingerprint
 
 T = TypeVar("T")
 _REASONS = ("transfer", "consult", "drill")
-_OFFER_WAIT = 8.0
+_OFFER_LOOKS = 32
+"""How often `send` looks for the offer, at each change or every quarter of a second."""
 _IMPORTS = 16
 """Files of an import that are adopted at once."""
 
@@ -131,12 +132,12 @@ class GatewayEngine:
             raise GatewayError("This site does not receive studies. Choose another one.", code="not-receiver")
         study = await self.study(study_id)
         tid = await self._rooms.offers.create(study.id, peer.site, reason, actor)
-        async with asyncio.timeout(None):
-            waited = 0.0
-            while (view := await self.transfer(tid.hex())).state == "PREPARING" and waited < _OFFER_WAIT:
-                seen = self._rooms.changed.seen
-                await self._rooms.changed.wait(seen, 0.25)
-                waited += 0.25
+        for _ in range(_OFFER_LOOKS):
+            seen = self._rooms.changed.seen
+            view = await self.transfer(tid.hex())
+            if view.state != "PREPARING":
+                break
+            await self._rooms.changed.wait(seen, 0.25)
         return view
 
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
@@ -250,7 +251,7 @@ class GatewayEngine:
     # Staff and sessions
 
     async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None:
-        """Adds a member of staff, or gives them a new role and password."""
+        """Adds a member of staff, or gives them a new role and password, which ends their sessions."""
         now = self._rooms.clock.now()
 
         def work(con: Con) -> None:
@@ -259,6 +260,9 @@ class GatewayEngine:
                 " SET role=excluded.role, hash=excluded.hash, disabled=0",
                 (name, role, password_hash, now),
             )
+            for row in rows(con, "SELECT token, data FROM sessions"):
+                if msgspec.json.decode(row["data"], type=SessionView).user == name:
+                    con.execute("DELETE FROM sessions WHERE token=?", (row["token"],))
             audit.record(con, actor, "user.add", name, role, now)
 
         await self._run(work)

@@ -252,7 +252,8 @@ class Rooms:
             await self.inbox.moved.wait(seen, 30.0)
 
     def _delivery(self, tid: Tid) -> Delivery:
-        assert self.scu is not None and self.config.pacs is not None
+        assert self.scu is not None
+        assert self.config.pacs is not None
         pacs = self.config.pacs
         return Delivery(
             tid=tid, db=self.db, vault=self.vault, inbox=self.inbox, prefetch=self.prefetch, scu=self.scu,

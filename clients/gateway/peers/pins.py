@@ -58,7 +58,8 @@ class Pins:
 
         def work(con: Con) -> None:
             con.execute(
-                "INSERT INTO peers (site, card, name, place, page, roles, pinned_at, pinned_by) VALUES (?,?,?,?,?,?,?,?)"
+                "INSERT INTO peers (site, card, name, place, page, roles, pinned_at, pinned_by)"
+                " VALUES (?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (site) DO UPDATE SET card=excluded.card, name=excluded.name, place=excluded.place,"
                 " page=excluded.page, roles=excluded.roles",
                 (

@@ -7,7 +7,6 @@ code: a repetition changes nothing), or a time-out of a long poll, which is no f
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from typing import Any, Literal, TypeVar
@@ -131,6 +130,17 @@ class RelayClient:
         self, method: Method, path: str, body: bytes = b"", timeout: aiohttp.ClientTimeout = _SMALL
     ) -> bytes:
         """The body of a 2xx answer. Raises `RelayDownError` or `RelayRefusal`."""
+        skew = self.skew
+        try:
+            return await self._call(method, path, body, timeout)
+        except RelayRefusal as why:
+            if why.status != 412 or self.skew == skew:
+                raise
+        return await self._call(
+            method, path, body, timeout
+        )  # our clock was set: now the relay's time is known
+
+    async def _call(self, method: Method, path: str, body: bytes, timeout: aiohttp.ClientTimeout) -> bytes:
         assert self._session is not None, "the client is not open"
         signed = make_request(
             self._key, aud=self.origin, method=method, path=path, body=body,
@@ -143,10 +153,10 @@ class RelayClient:
             ) as answer:  # fmt: skip
                 self._learn_clock(answer.headers.get("TT1-Time", ""))
                 data = await _read(answer)
-                if answer.status < 300:
-                    return data
-        except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError):
+        except (aiohttp.ClientError, TimeoutError, OSError):
             raise RelayDownError from None
+        if answer.status < 300:
+            return data
         if answer.status == 429 or answer.status >= 500:
             raise RelayDownError
         raise RelayRefusal(answer.status, _code(data))

@@ -36,10 +36,8 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     open_now = row["state"] in OPEN_RECEIVER
     announced = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=?", (cid,))
     here = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=? AND have=1", (cid,))
-    counts = dict(
-        (r["state"], r["n"])
-        for r in rows(con, "SELECT state, count(*) AS n FROM ledger WHERE tid=? GROUP BY state", (tid,))
-    )
+    found = rows(con, "SELECT state, count(*) AS n FROM ledger WHERE tid=? GROUP BY state", (tid,))
+    counts: dict[str, int] = {r["state"]: r["n"] for r in found}
     meter = meters.get(cid)
     receipt = peek(Receipt, row["receipt"]) if row["receipt"] else None
     moving = open_now and here < announced

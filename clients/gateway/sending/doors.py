@@ -30,10 +30,10 @@ from transfer import tries
 from transfer.channel import Channel, ChannelState
 from transfer.door import SiteDoor, read_wish
 from transfer.encoding import sha256
-from transfer.errors import HeaderError, PeerError
+from transfer.errors import HeaderError, PeerError, SignatureError
 from transfer.ids import BlobKey, MailboxId, PublicKey, RunId, Tid
-from transfer.mailbox import Decided, Proof, Question, Refusal, Sealed, Start, Stop
-from transfer.messages import decode, encode
+from transfer.mailbox import Decided, Proof, Question, Refusal, Sealed, Start, Stop, read_body
+from transfer.messages import encode
 from transfer.sites import Identity
 from transfer.states import TERMINAL
 
@@ -75,11 +75,11 @@ class Doors:
             if row is None or row["q_sealed"] is None or row["offer"] is None:
                 return
             if entry.slot == 1:
-                await self._start(row, mailbox, run, decode(body, Start))
+                await self._start(row, mailbox, run, read_body(body, Start))
             elif entry.slot == 3:
-                await self._prove(row, mailbox, run, decode(body, Proof))
+                await self._prove(row, mailbox, run, read_body(body, Proof))
             elif entry.slot == 5:
-                await self._wish(row, run, decode(body, Sealed))
+                await self._wish(row, run, read_body(body, Sealed))
         except PeerError as why:
             log.info("phone message dropped", slot=entry.slot, code=why.code)
         self._outbox.set()
@@ -216,7 +216,11 @@ class Doors:
         channel = Channel(
             msgspec.json.decode(self._vault.open("channel", stored["channel_sealed"]), type=ChannelState)
         )
-        plain = channel.open(m5.box)
+        try:
+            plain = channel.open(m5.box)
+        except SignatureError:  # a gap, a repeat or a bad tag ends the run
+            con.execute("UPDATE tries SET channel_sealed=NULL WHERE run=?", (run,))
+            return
         con.execute(
             "UPDATE tries SET channel_sealed=?, last_m5=? WHERE run=?", (self._seal(channel), digest, run)
         )

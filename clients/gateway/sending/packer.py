@@ -72,7 +72,7 @@ class _Placed(msgspec.Struct, frozen=True):
 
 
 class Packer:
-    """Packs one study for one cid. `bucket()` says how large the next pack may be; `packed` is set after each commit."""
+    """Packs one study for one cid. `bucket()` is the next pack's size; `packed` is set after each commit."""
 
     def __init__(
         self,

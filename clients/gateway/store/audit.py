@@ -38,6 +38,7 @@ def _line(at: int, *parts: str) -> bytes:
 def alarm(con: Con, tid: bytes | None, code: str, sentence: str, now: int) -> None:
     """Something that staff must see at a transfer; the same code again is the same alarm."""
     con.execute(
-        "INSERT INTO alarms (tid, code, sentence, at) VALUES (?,?,?,?) ON CONFLICT (tid, code) DO UPDATE SET at=excluded.at",
+        "INSERT INTO alarms (tid, code, sentence, at) VALUES (?,?,?,?)"
+        " ON CONFLICT (tid, code) DO UPDATE SET at=excluded.at",
         (tid, code, sentence, now),
     )
