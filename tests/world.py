@@ -84,7 +84,12 @@ class World:
         for site, name in ((self.sender, "Valley ED"), (self.receiver, "Lakeside Trauma Center")):
             pacs = f"PACS@127.0.0.1:{self.pacs_port}" if site is self.receiver else ""
             identity = await folders.init(
-                site.folder, name=name, relay=self.relay.url, dicom="127.0.0.1:0", http="127.0.0.1:0", pacs=pacs
+                site.folder,
+                name=name,
+                relay=self.relay.url,
+                dicom="127.0.0.1:0",
+                http="127.0.0.1:0",
+                pacs=pacs,
             )
             site.card = folders.own_card(site.folder, identity)  # type: ignore[attr-defined]
             enroll(self.relay_config.data, site.card)  # type: ignore[attr-defined]

@@ -40,7 +40,8 @@ async def test_complete_byte_for_byte(world: World, study: Path) -> None:
     assert (end.stored, end.gaps, end.proof) == (len(sent), 0, "store")
     assert end.receipt_code == there.receipt_code != ""
     assert end.decided_by == there.decided_by == "patient"
-    assert there.patient_name != "" and there.total == len(sent)
+    assert there.patient_name != ""
+    assert there.total == len(sent)
     assert sum(s.have for s in there.series) == len(sent)
 
 
@@ -59,7 +60,8 @@ async def test_deny_is_final(world: World, study: Path) -> None:
     await world.receiver.until(offered.tid, "DENIED")
     async with Phone(offered.link, offered.pin) as second:
         asked = await second.ask()
-        assert asked.decided is not None and asked.decided.d == "deny"
+        assert asked.decided is not None
+        assert asked.decided.d == "deny"
         status = await second.decide("approve", by="proxy", name="A. Proxy", rel="parent")
         assert (status.state, status.refused) == ("DENIED", "decided")
     with pytest.raises(GatewayError, match="state"):
@@ -75,7 +77,8 @@ async def test_first_of_two_phones_decides(world: World, study: Path) -> None:
         assert (first.state, first.refused) == ("RELEASED", "")
         second = await two.decide("deny", by="patient", name="", rel="self")
         assert second.refused == "decided"
-        assert second.decided is not None and second.decided.d == "approve"
+        assert second.decided is not None
+        assert second.decided.d == "approve"
     view = await world.sender.until(offered.tid, "COMPLETE")
     assert view.decided_by == "proxy: Chris Proxy (spouse)"
 
@@ -84,15 +87,20 @@ async def test_wrong_pins_lock_and_staff_reopen(world: World, study: Path) -> No
     offered = await world.offer(study)
     for left in range(tries.MAX - 1, 0, -1):
         why = await wrong_pin(offered)
-        assert isinstance(why, WrongPinError) and why.left == left
+        assert isinstance(why, WrongPinError)
+        assert why.left == left
     assert isinstance(await wrong_pin(offered), LockedError)
     async with Phone(offered.link, offered.pin) as right:
         with pytest.raises(LockedError):
             await right.ask()
     locked = await world.sender.engine.transfer(offered.tid)
-    assert locked.locked and locked.tries_left == 0 and locked.reopens_left == 3
+    assert locked.locked
+    assert locked.tries_left == 0
+    assert locked.reopens_left == 3
     opened = await world.sender.engine.reopen(offered.tid, "test")
-    assert opened.tid == offered.tid and opened.link != offered.link and opened.tries_left == tries.MAX
+    assert opened.tid == offered.tid
+    assert opened.link != offered.link
+    assert opened.tries_left == tries.MAX
     async with Phone(offered.link, offered.pin) as old:
         with pytest.raises(EndedError):
             await old.ask()
@@ -120,7 +128,8 @@ async def test_expired_and_asked_again(world: World, study: Path) -> None:
             await late.ask()
     assert caught.value.state == "EXPIRED"
     again = await world.sender.engine.reopen(offered.tid, "test")
-    assert again.tid != offered.tid and again.state == "OFFERED"
+    assert again.tid != offered.tid
+    assert again.state == "OFFERED"
     await world.answer(again)
     await world.sender.until(again.tid, "COMPLETE")
 
@@ -129,7 +138,8 @@ async def test_staff_stop_a_wrong_send(world: World, study: Path) -> None:
     offered = await world.offer(study)
     await world.receiver.until(offered.tid, "SEEN")
     stopped = await world.sender.engine.cancel(offered.tid, "test")
-    assert stopped.state == "REVOKED" and stopped.link == stopped.pin == ""
+    assert stopped.state == "REVOKED"
+    assert stopped.link == stopped.pin == ""
     await world.receiver.until(offered.tid, "REVOKED")
     async with Phone(offered.link, offered.pin) as late:
         with pytest.raises(EndedError):
@@ -202,7 +212,9 @@ async def test_clock_ten_minutes_ahead_is_declined_and_said(world: World, study:
         return view if view.alarms else None
 
     view = await world.sender.eventually(alarmed)
-    assert view.state == "OFFERED" and view.why == "clock" and "clock" in view.sentence
+    assert view.state == "OFFERED"
+    assert view.why == "clock"
+    assert "clock" in view.sentence
 
 
 async def test_audit_tells_the_story_and_cannot_be_changed(world: World, study: Path) -> None:
@@ -225,4 +237,5 @@ async def test_a_study_sent_twice_is_not_stored_twice(world: World, study: Path)
     await world.sender.engine.import_path(str(study), "test")
     again = await world.sender.engine.import_path(str(study), "test")
     found = await world.sender.engine.study(again["studies"][0])
-    assert found.instances == len(hashes(study)) and found.refused == 0
+    assert found.instances == len(hashes(study))
+    assert found.refused == 0

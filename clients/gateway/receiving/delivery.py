@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -177,10 +178,9 @@ class Delivery:
                 await signal.wait(seen, 5.0)
                 continue
             try:
+                path = self._prefetch.path(self._cid, n)
                 body, digest = await self._in_thread(
-                    lambda row=row: _open_file(
-                        self._prefetch.path(self._cid, n), self._key, self._cid, row["kind"], n
-                    )
+                    partial(_open_file, path, self._key, self._cid, row["kind"], n)
                 )
             except (PackError, OSError):
                 if await self._prefetch.refetch(self._cid, n) >= _BAD_PACK:

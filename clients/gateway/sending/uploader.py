@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -119,11 +120,7 @@ class Uploader:
             await self._landed.wait()
             self._landed.clear()
             batch = list(self._done)
-            await self._db.run(
-                lambda con, batch=batch: con.executemany(
-                    "UPDATE packs SET uploaded=? WHERE cid=? AND n=?", batch
-                )
-            )
+            await self._db.run(partial(_mark_all, batch=batch))
             del self._done[: len(batch)]
             self._changed.set()
             await asyncio.sleep(0.02)
@@ -167,7 +164,13 @@ class Uploader:
         for row in dropped:
             cid = Cid(row["cid"])
             await asyncio.to_thread(shutil.rmtree, self._spool / cid.hex(), True)
-            await self._db.run(
-                lambda con, cid=cid: con.execute("UPDATE spools SET dropped=2 WHERE cid=?", (cid,))
-            )
+            await self._db.run(partial(_forget_spool, cid=cid))
             self.meters.pop(cid, None)
+
+
+def _mark_all(con: Con, batch: list[tuple[int, Cid, int]]) -> None:
+    con.executemany("UPDATE packs SET uploaded=? WHERE cid=? AND n=?", batch)
+
+
+def _forget_spool(con: Con, cid: Cid) -> None:
+    con.execute("UPDATE spools SET dropped=2 WHERE cid=?", (cid,))
