@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 import msgspec
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 from clients.gateway.dicom.contexts import SYNTAXES
 from clients.gateway.dicom.part10 import FileMeta, Read, is_uid, read_meta, text_of_uid
@@ -37,6 +37,7 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 """Media Storage Directory Storage: the index of a disc (PS3.10 8.6)."""
 _SHOWN = 200
 """Characters of a text that are kept."""
+_MISSPELT = re.compile(r"ISO[ _-]?(2022)?[ _-]?IR[ _-]?([0-9]{1,3})")
 _SCOUT = re.compile(r"\b(scout|localizer|localiser|topogram|surview|scanogram|scano|pilot)\b", re.IGNORECASE)
 
 
@@ -149,12 +150,10 @@ class _Texts:
 
     def __init__(self, found: dict[int, bytes]) -> None:
         self._found = found
+        names = found.get(_CHARSET, b"").decode("ascii", "replace").rstrip("\0 ").split("\\")
         try:
-            names = [
-                part.strip() for part in found.get(_CHARSET, b"").decode("ascii").rstrip("\0 ").split("\\")
-            ]
-            self._encodings = list(convert_encodings(names))
-        except Exception:  # a character set that does not exist, in a value that may be anything
+            self._encodings = list(convert_encodings([_charset(name) for name in names]))
+        except Exception:  # a combination that is not allowed, in a value that may be anything
             self._encodings = ["iso8859"]
 
     def text(self, tag: int) -> str:
@@ -206,6 +205,14 @@ class _Texts:
         match = re.fullmatch(r"[+-]?[0-9]{1,12}", text)
         value = int(text) if match else other
         return value if abs(value) < 2**31 else other
+
+
+def _charset(name: str) -> str:
+    """A defined term (PS3.3 C.12.1.1.2), also from the ways to misspell it; the default for what is none."""
+    name = name.strip()
+    if name not in python_encoding and (match := _MISSPELT.fullmatch(name)):
+        name = f"ISO 2022 IR {match[2]}" if match[1] else f"ISO_IR {match[2]}"
+    return name if name in python_encoding else ""
 
 
 __all__ = ["IDENTITY", "InstanceHeader", "check_identity", "parse_header", "read_header"]

@@ -21,7 +21,8 @@ IMPLEMENTATION_CLASS = "2.25.209614107364812393610513744108063719093"
 """Ours, made from a UUID (PS3.5 B.2)."""
 IMPLEMENTATION_VERSION = "TRAUMA_TRANSFER"
 _MAX_META = 2**16
-_LONG = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"})
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+"""VRs with a length of 32 bits (PS3.5 7.1.2)."""
 _UID = re.compile(r"[0-9]{1,64}(?:\.[0-9]{1,63})*\Z")
 _CLASS, _INSTANCE, _SYNTAX = 0x0002, 0x0003, 0x0010
 
@@ -99,7 +100,7 @@ def read_meta(read: Read) -> FileMeta:
             raise refuse("dicom-meta")
         element, vr, length = struct.unpack_from("<H2sH", head, at + 2)
         at += 8
-        if vr in _LONG:
+        if vr in LONG_VRS:
             length = struct.unpack_from("<L", head, at)[0]
             at += 4
         elif not vr.isalpha():

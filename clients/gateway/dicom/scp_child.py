@@ -36,6 +36,8 @@ class Incoming(Association):
 
     def __init__(self, ae: Any, mode: str) -> None:
         super().__init__(ae, mode)
+        self.entered = ""
+        """The address that the gate counts it under."""
         self.label = secrets.token_hex(8)
         self.stored = self.refused = 0
 
@@ -83,6 +85,10 @@ class Receiver:
         self.gate = Gate(2 * config.max_associations, config.max_per_address)
         self._busy, self._lock = 0, threading.Lock()
 
+    def opened(self, event: Any) -> None:
+        """A connection was accepted."""
+        event.assoc.entered = event.address[0]
+
     def requested(self, event: Any) -> None:
         """Judges an A-ASSOCIATE-RQ, and picks each context's transfer syntax."""
         assoc = cast(Incoming, event.assoc)
@@ -92,7 +98,7 @@ class Receiver:
             allow_aets=self._config.allow_aets,
             called=str(request.called_ae_title),
             calling=str(request.calling_ae_title),
-            address=assoc.requestor.address,
+            address=assoc.entered,
         )
         if rejection is not None:
             self._owner.tell(
@@ -148,7 +154,7 @@ class Receiver:
 
     def gone(self, assoc: Incoming) -> None:
         """An association is over."""
-        self.gate.leave(assoc.requestor.address)
+        self.gate.leave(assoc.entered)
         if assoc.calling:
             self._owner.tell(
                 AssociationClosed(
@@ -181,7 +187,11 @@ def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
     ae.dimse_timeout = config.stall_seconds
     server: GuardedServer = ae.make_server(
         (config.host, config.port),
-        evt_handlers=[(evt.EVT_REQUESTED, receiver.requested), (evt.EVT_C_STORE, receiver.store)],
+        evt_handlers=[
+            (evt.EVT_CONN_OPEN, receiver.opened),
+            (evt.EVT_REQUESTED, receiver.requested),
+            (evt.EVT_C_STORE, receiver.store),
+        ],
         server_class=GuardedServer,
         gate=receiver.gate,
         stall=config.stall_seconds,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from clients.gateway.dicom.part10 import Read
+from clients.gateway.dicom.part10 import LONG_VRS, Read
 from clients.gateway.dicom.refusals import refuse
 from clients.gateway.errors import IntakeError
 
@@ -31,8 +31,6 @@ _WINDOW = 2**16
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = 0x7FE00010
-_LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-"""VRs with a length of 32 bits (PS3.5 7.1.2)."""
 _FRAGMENTED = frozenset({b"OB", b"OW"})
 
 
@@ -117,7 +115,7 @@ class _Walk:
             if not implicit:
                 group, element, vr, length = self._explicit(self._window, i)
                 tag: int = group << 16 | element
-                if vr in _LONG and group != 0xFFFE:
+                if vr in LONG_VRS and group != 0xFFFE:
                     return tag, vr, self._long(self._window, i + 8)[0], at + 12
                 if b"AA" <= vr <= b"ZZ" and group != 0xFFFE:
                     return tag, vr, length, at + 8

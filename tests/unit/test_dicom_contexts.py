@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pydicom.uid import AllTransferSyntaxes
+
+from clients.gateway.dicom.contexts import MAX_CONTEXTS, SYNTAXES, Plan, preferred
+
+
+def test_every_transfer_syntax_that_pydicom_knows_is_taken() -> None:
+    assert set(AllTransferSyntaxes) <= SYNTAXES
+    assert "1.2.840.10008.1.2.6.2" not in SYNTAXES  # XML: no data set of elements
+
+
+def test_the_peers_first_known_syntax_is_preferred() -> None:
+    assert (
+        preferred(["1.2.840.113619.5.2", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2"])
+        == "1.2.840.10008.1.2.4.70"
+    )
+    assert preferred(["1.2.840.113619.5.2"]) == ""
+    assert preferred([]) == ""
+
+
+def test_pairs_beyond_one_association_go_on_another_and_stay_there() -> None:
+    plan = Plan()
+    pairs = [(f"1.2.{i}", "1.2.840.10008.1.2.1") for i in range(MAX_CONTEXTS + 2)]
+    groups = [plan.add(pair) for pair in pairs]
+    assert groups == [0] * MAX_CONTEXTS + [1, 1]
+    assert plan.add(pairs[0]) == 0
+    assert plan.add(pairs[-1]) == 1
+    assert plan.contexts(0) == tuple(pairs[:MAX_CONTEXTS])
+    assert plan.contexts(1) == tuple(pairs[MAX_CONTEXTS:])

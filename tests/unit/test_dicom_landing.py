@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from clients.gateway.dicom import landing
+from clients.gateway.dicom.landing import Announced, Folder, Landing
+from clients.gateway.dicom.upper_layer import TooLongError
+from clients.gateway.errors import IntakeError
+from tests.dicom_kit import data_set, encoded, instance
+
+CT, LITTLE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
+DS = instance(PixelData=os.urandom(128))
+BODY = encoded(DS)
+
+
+def folder(path: Path, *, min_free: int = 0, most: int = 2**20) -> Folder:
+    return Folder(path / "incoming", min_free, most)
+
+
+def landed(where: Folder, body: bytes = BODY, uid: str = DS.SOPInstanceUID, step: int = 100) -> Landing:
+    sink = Landing(where, lambda: Announced(CT, uid, LITTLE))
+    for at in range(0, len(body), step):
+        assert sink.write(memoryview(body)[at : at + step]) == len(body[at : at + step])
+    return sink
+
+
+def refused(sink: Landing) -> str:
+    try:
+        sink.check()
+        sink.settle()
+    except IntakeError as why:
+        return why.code
+    return ""
+
+
+def test_fragments_become_one_file_with_the_same_bytes(tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    sink = landed(where)
+    assert [p.suffix for p in where.path.iterdir()] == [".part"]
+    sink.check()
+    name = sink.settle()
+    (path,) = where.path.iterdir()
+    assert path.name == name
+    assert path.suffix == ".dcm"
+    assert data_set(path) == BODY
+    assert path.read_bytes()[sink.meta.data_offset :] == BODY
+    assert pydicom.dcmread(path).file_meta.MediaStorageSOPInstanceUID == DS.SOPInstanceUID
+    sink.discard()
+    assert path.exists()
+    assert DS.SOPInstanceUID not in name
+
+
+def test_a_data_set_of_another_instance_or_half_of_one_is_refused(tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    for sink, code in (
+        (landed(where, uid="1.2.3"), "dicom-uid-mismatch"),
+        (landed(where, BODY[:-1]), "dicom-truncated"),
+        (Landing(where, lambda: Announced(CT, "1.2.3", LITTLE)), "dicom-truncated"),
+    ):
+        assert refused(sink) == code
+        sink.discard()
+    assert list(where.path.iterdir()) == []
+
+
+def test_an_endless_data_set_is_given_up_and_then_ended(tmp_path: Path) -> None:
+    where = folder(tmp_path, most=1000)
+    sink = Landing(where, lambda: Announced(CT, "1.2.3", LITTLE))
+    sink.write(bytes(1000))
+    assert len(list(where.path.iterdir())) == 1
+    sink.write(bytes(1))
+    assert list(where.path.iterdir()) == []
+    with pytest.raises(TooLongError):
+        sink.write(bytes(1000))
+    assert refused(sink) == "dicom-too-large"
+
+
+def test_a_disk_below_its_margin_takes_nothing(tmp_path: Path) -> None:
+    where = folder(tmp_path, min_free=2**60)
+    assert refused(landed(where)) == "disk-full"
+    assert list(where.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["write_all", "fsync", "rename", "force"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOSPC, "disk-full"), (errno.EDQUOT, "disk-full"), (errno.EIO, "dicom-unreadable")],
+)
+def test_a_disk_that_fails_at_any_step_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, code: str
+) -> None:
+    where = folder(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(number, "")
+
+    if step == "write_all":
+        monkeypatch.setattr(landing, "write_all", fail)
+    elif step == "force":
+        monkeypatch.setattr(Folder, "force", fail)
+    else:
+        monkeypatch.setattr(f"os.{step}", fail)
+    sink = landed(where)
+    assert refused(sink) == code
+    assert list(where.path.iterdir()) == []
+
+
+def test_what_an_earlier_life_left_is_swept(tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    (where.path / "a.part").write_bytes(b"half")
+    (where.path / "b.dcm").write_bytes(b"whole")
+    assert where.sweep() == 1
+    assert [p.name for p in where.path.iterdir()] == ["b.dcm"]
