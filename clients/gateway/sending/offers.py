@@ -157,7 +157,8 @@ class Offers:
                 Summary(
                     person=initials(study["patient_name"], study["birth_date"]), from_=site.name[:120],
                     to=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
-                    what=describe(study, series)[:120], why=row["reason"], until=exp, alt=[], add=0, call=site.call[:80],
+                    what=describe(study, series)[:120], why=row["reason"], until=exp, alt=[], add=0,
+                    call=site.call[:80],
                 )
             )  # fmt: skip
             salt = self._random(SALT_SIZE)
