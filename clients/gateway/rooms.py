@@ -41,6 +41,7 @@ from transfer.ids import Cid, Tid
 log = structlog.get_logger()
 _SWEEP = 1.0
 _RECHECK = 60.0
+_REFRESH = 60.0
 
 
 class Rooms:
@@ -282,9 +283,13 @@ class Rooms:
                 await self.uploader.recheck(Cid(row["cid"]))
 
     async def _renew_prekeys(self) -> None:
+        """Our own pre-keys, and which peers have one: looked at each minute and when a site is paired."""
         while True:
+            seen = self.pins.paired.seen
             await self.pins.renew()
-            await asyncio.sleep(600)
+            await self.pins.refresh()
+            self.changed.set()
+            await self.pins.paired.wait(seen, _REFRESH)
 
 
 def _kind(why: BaseException) -> str:

@@ -7,13 +7,14 @@ one but not invent one.
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import msgspec
 
-from clients.gateway.clock import Clock, Random
+from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.errors import AbsentError
-from clients.gateway.peers.relay import RelayClient
+from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
@@ -50,6 +51,7 @@ class Pins:
     ) -> None:
         self._db, self._vault, self._identity = db, vault, identity
         self._relay, self._clock, self._random = relay, clock, random
+        self.paired = Signal()
 
     async def pin(self, card_text: str, actor: str) -> Card:
         """Pins the site of a card whose fingerprint a person has compared. Raises a `PeerError`."""
@@ -76,6 +78,7 @@ class Pins:
             audit.record(con, actor, "peer.pin", card.site.hex(), "", now)
 
         await self._db.run(work)
+        self.paired.set()
         return card
 
     async def all(self) -> list[Peer]:
@@ -112,6 +115,12 @@ class Pins:
                     )
                 )
         return best
+
+    async def refresh(self) -> None:
+        """Learns which peers can be offered something now. Raises `RelayDownError`."""
+        for peer in await self.all():
+            with contextlib.suppress(RelayRefusal):
+                await self.prekey_of(peer.site, self._clock.now() + RENEW)
 
     def _verified(self, texts: list[str], site: SiteId) -> tuple[str, Prekey] | None:
         good: list[tuple[str, Prekey]] = []

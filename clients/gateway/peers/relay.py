@@ -7,6 +7,7 @@ code: a repetition changes nothing), or a time-out of a long poll, which is no f
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 from typing import Any, Literal, TypeVar
@@ -148,7 +149,7 @@ class RelayClient:
         )  # fmt: skip
         try:
             async with self._session.request(
-                method, self.origin + path, data=body or None, headers={HEADER: signed}, timeout=timeout,
+                method, self.origin + path, data=io.BytesIO(body) if body else None, headers={HEADER: signed}, timeout=timeout,
                 allow_redirects=False,
             ) as answer:  # fmt: skip
                 self._learn_clock(answer.headers.get("TT1-Time", ""))
