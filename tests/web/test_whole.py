@@ -75,7 +75,7 @@ async def test_clerk_patient_and_surgeon(browser: Browser, world: World, tmp_pat
         await desk.screenshot(path=tmp_path / "desk-complete.png")
         await phone.screenshot(path=tmp_path / "phone-complete.png")
         await inbox.goto(f"{inbox_server.url}/transfers/{view.tid}")
-        await expect(inbox.locator("main")).to_contain_text("not for clinical use before reconciliation")
+        await expect(inbox.locator("body")).to_contain_text("Not for clinical use before reconciliation")
         await expect(inbox.locator("main")).to_contain_text("PHANTOM")
         await inbox.screenshot(path=tmp_path / "inbox-complete.png")
         assert world.stored() == hashes(study)
