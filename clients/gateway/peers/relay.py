@@ -149,8 +149,8 @@ class RelayClient:
         )  # fmt: skip
         try:
             async with self._session.request(
-                method, self.origin + path, data=io.BytesIO(body) if body else None, headers={HEADER: signed}, timeout=timeout,
-                allow_redirects=False,
+                method, self.origin + path, data=io.BytesIO(body) if body else None, headers={HEADER: signed},
+                timeout=timeout, allow_redirects=False,
             ) as answer:  # fmt: skip
                 self._learn_clock(answer.headers.get("TT1-Time", ""))
                 data = await _read(answer)

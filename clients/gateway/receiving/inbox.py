@@ -188,7 +188,11 @@ class Inbox:
         )
         if row["state"] == "OPENED":
             self.receipt(con, row, now)
-        con.execute("UPDATE receives SET k_sealed=NULL WHERE tid=?", (row["tid"],))
+        con.execute(
+            "UPDATE receives SET k_sealed=NULL, bytes=(SELECT coalesce(sum(size),0) FROM in_packs"
+            " WHERE cid=receives.cid AND have=1) WHERE tid=?",
+            (row["tid"],),
+        )
 
     def receipt(self, con: Con, row: sqlite3.Row, now: int) -> None:
         """A: what the PACS holds, signed and in the outbox until S acknowledges it."""

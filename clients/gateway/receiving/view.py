@@ -34,8 +34,10 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     """One transfer that this site receives; the patient is known only once it is open."""
     tid, cid = bytes(row["tid"]), Cid(row["cid"])
     open_now = row["state"] in OPEN_RECEIVER
-    announced = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=?", (cid,))
-    here = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=? AND have=1", (cid,))
+    announced = here = row["bytes"]
+    if open_now:
+        announced = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=?", (cid,))
+        here = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=? AND have=1", (cid,))
     found = rows(con, "SELECT state, count(*) AS n FROM ledger WHERE tid=? GROUP BY state", (tid,))
     counts: dict[str, int] = {r["state"]: r["n"] for r in found}
     meter = meters.get(cid)

@@ -99,7 +99,7 @@ CREATE TABLE receives (
     why TEXT NOT NULL DEFAULT '', offer TEXT NOT NULL, created_at INTEGER NOT NULL, exp INTEGER NOT NULL,
     ended_at INTEGER NOT NULL DEFAULT 0, release TEXT, grant_sealed BLOB, k_sealed BLOB,
     opened_at INTEGER NOT NULL DEFAULT 0, first_stored_at INTEGER NOT NULL DEFAULT 0,
-    last_stored_at INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, receipt TEXT,
+    last_stored_at INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, receipt TEXT,
     patient_name TEXT NOT NULL DEFAULT '', birth_date TEXT NOT NULL DEFAULT '', what TEXT NOT NULL DEFAULT '',
     swept INTEGER NOT NULL DEFAULT 0
 ) STRICT;
