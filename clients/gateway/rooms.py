@@ -42,6 +42,7 @@ log = structlog.get_logger()
 _SWEEP = 1.0
 _RECHECK = 60.0
 _REFRESH = 60.0
+_ADOPTED_AT_ONCE = 64
 
 
 class Rooms:
@@ -82,7 +83,7 @@ class Rooms:
         self.relay = RelayClient(c.relay.url, self.identity.key, self.clock, self.random, c.relay.ca_file)
         await self.relay.open()
         self.pins = Pins(self.db, self.vault, self.identity, self.relay, self.clock, self.random)
-        self.studies = Studies(self.db, self.clock, self.folder, self.arrived)
+        self.studies = Studies(self.db, self.clock, self.folder, self.arrived, self.changed)
         self.offers = Offers(
             self.db, self.vault, self.identity, self.clock, self.random, self.outgoing, self.changed
         )
@@ -126,7 +127,8 @@ class Rooms:
                 Destination(aet=c.pacs.aet, host=host, port=port, calling_aet=c.dicom.aet),
                 associations=c.pacs.associations,
             )
-            await self.scu.start()
+            if self._dicom:  # else it starts when it is first needed
+                await self.scu.start()
         if self._dicom:
             host, port = split_address(c.dicom.listen)
             self.scp = StorageScp(
@@ -191,9 +193,19 @@ class Rooms:
 
     async def _take_instances(self) -> None:
         assert self.scp is not None
-        async for event in self.scp.events():
-            if isinstance(event, Received):
+        room = asyncio.Semaphore(_ADOPTED_AT_ONCE)
+
+        async def adopt(event: Received) -> None:
+            try:
                 await self.studies.adopt(Arrival(self.studies.incoming / event.name, event.calling_aet))
+            finally:
+                room.release()
+
+        async with asyncio.TaskGroup() as group:
+            async for event in self.scp.events():
+                if isinstance(event, Received):
+                    await room.acquire()
+                    group.create_task(adopt(event))
 
     async def _make_offers(self) -> None:
         while True:
@@ -260,6 +272,7 @@ class Rooms:
             tid=tid, db=self.db, vault=self.vault, inbox=self.inbox, prefetch=self.prefetch, scu=self.scu,
             destination=f"{pacs.aet}@{pacs.address}", folder=self.folder / "restored", workers=self.workers,
             clock=self.clock, changed=self.changed, deadline=self.config.policy.deadline_seconds,
+            largest=self.config.dicom.max_instance_bytes,
         )  # fmt: skip
 
     async def _watch_time(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import warnings
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from clients.gateway.views import Engine
 
 async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
     """Until SIGTERM or SIGINT; `ready` is told the addresses once everything listens."""
+    warnings.filterwarnings("ignore", module="pydicom")  # what it thinks of other people's character sets
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

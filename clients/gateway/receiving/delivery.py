@@ -75,11 +75,13 @@ class Delivery:
         clock: Clock,
         changed: Signal,
         deadline: int,
+        largest: int,
     ) -> None:
         self._tid, self._db, self._vault = tid, db, vault
         self._inbox, self._prefetch, self._scu, self._destination = inbox, prefetch, scu, destination
         self._folder, self._workers = folder / tid.hex(), workers
         self._clock, self._changed, self._deadline = clock, changed, deadline
+        self._largest = largest
         self._settled: set[int] = set()
         self._hashes: dict[int, bytes] = {}
         self._labelled: set[int] = set()
@@ -225,6 +227,8 @@ class Delivery:
         """The original instance as a file, or None where it cannot be had: then it is a gap."""
         path = self._folder / f"{item.no}.dcm"
         try:
+            if item.original > self._largest:
+                raise HashError
             await self._in_thread(lambda: _restore(item, coded, path))
         except (CodecError, HashError) as why:
             log.error("item does not restore", code=why.code)

@@ -59,8 +59,9 @@ class _Read(msgspec.Struct, frozen=True):
 class Studies:
     """Adopts files, closes studies, forgets them when their time is over."""
 
-    def __init__(self, db: Database, clock: Clock, folder: Path, changed: Signal) -> None:
-        self._db, self._clock, self._changed = db, clock, changed
+    def __init__(self, db: Database, clock: Clock, folder: Path, arrived: Signal, changed: Signal) -> None:
+        self._db, self._clock = db, clock
+        self._arrived, self._changed = arrived, changed
         self.incoming, self.refused = folder / "incoming", folder / "refused"
         for path in (self.incoming, self.refused):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -83,7 +84,11 @@ class Studies:
             for (_, done), result in zip(batch, results, strict=True):
                 if not done.cancelled():
                     done.set_result(result)
-            self._changed.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        self._arrived.set()
+        self._changed.set()
 
     async def _adopt_leftovers(self) -> None:
         known = await self._db.run(lambda con: {r[0] for r in rows(con, "SELECT file FROM instances")})
@@ -191,7 +196,7 @@ class Studies:
             audit.record(con, by, "study.close", study, "", now)
 
         await self._db.run(work)
-        self._changed.set()
+        self._tell()
 
     async def close_quiet(self, quiet: int) -> None:
         """Closes studies to which nothing was added for `quiet` seconds."""
@@ -204,7 +209,7 @@ class Studies:
             )
         )
         if closed:
-            self._changed.set()
+            self._tell()
 
     async def forget_old(self, keep: int) -> None:
         """Deletes studies whose last image and last transfer are over for `keep` seconds, with their files."""
