@@ -25,7 +25,7 @@ from relay.config import Config
 from relay.enroll import enroll
 
 T = TypeVar("T")
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 class Site:
