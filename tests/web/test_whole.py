@@ -1,4 +1,4 @@
-"""The whole story in a real browser: the clerk's desk, the patient's phone, the trauma center's inbox, real parties behind."""
+"""The whole story in a real browser: desk, phone and inbox, with real parties behind them."""
 
 from __future__ import annotations
 
