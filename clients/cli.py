@@ -4,17 +4,31 @@ its own.
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
-from clients.commands.demo import demo
-from clients.commands.gateway import gateway, user
-from clients.commands.transfer import cancel, phone, reopen, send, status
+from clients.commands.lazy import LazyGroup, Place
+
+COMMANDS = {
+    "relay": Place("clients.commands.relay:relay", "The blind relay between hospitals: run, enroll."),
+    "gateway": Place("clients.commands.gateway:gateway", "A hospital's gateway: init, run, card, pin, echo."),
+    "user": Place("clients.commands.gateway:user", "Members of staff who may use the pages: add."),
+    "send": Place(
+        "clients.commands.send:send", "Send a study; 0 only when every image is in the other PACS."
+    ),
+    "status": Place("clients.commands.transfer:status", "Say where transfers stand."),
+    "cancel": Place("clients.commands.transfer:cancel", "Stop a transfer."),
+    "reopen": Place("clients.commands.transfer:reopen", "Give a locked or expired transfer a new code."),
+    "phone": Place("clients.commands.phone:phone", "Answer as a phone would, without a browser."),
+    "demo": Place("clients.commands.demo:demo", "Watch a CT go from one hospital to another's PACS, here."),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    places=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: trauma-transfer demo",
+)
 @click.version_option(package_name="trauma-transfer")
 def main() -> None:
     """Studies from a small hospital straight into the trauma center's PACS, approved on a phone.
@@ -22,19 +36,3 @@ def main() -> None:
     Exit codes: 0 done (send, demo: complete), 1 failed, 2 typed wrongly, 3 partial, 4 denied, 5 expired,
     6 revoked, 7 diverted.
     """
-
-
-@main.command(
-    "relay",
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-    short_help="The blind relay between hospitals: run, enroll.",
-)
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def relay(args: tuple[str, ...]) -> None:
-    """The relay is a program of its own that shares no code with the gateways: this hands over to it."""
-    os.execv(sys.executable, [sys.executable, "-m", "relay", *args])  # noqa: S606
-
-
-for command in (gateway, user, send, status, cancel, reopen, phone, demo):
-    main.add_command(command)

@@ -15,8 +15,8 @@ from typing import Any
 
 import aiohttp
 
-from transfer.door import Asked, PhoneDoor
-from transfer.errors import LocalError
+from transfer.door import Asked, PhoneDoor, WrongPinError
+from transfer.errors import DecidedError, HeaderError, LocalError, PeerError, by_code
 from transfer.links import mailbox_of, read_link
 from transfer.mailbox import Status
 from transfer.messages import encode
@@ -28,6 +28,8 @@ _PATIENCE = 60.0
 _STEP = 20.0
 """Seconds in which S has to answer one step of the handshake (protocol s. 10)."""
 _RUNS = 3
+_APPEAR = 5.0
+"""Seconds in which a link that was shown just now may not be at the relay yet."""
 
 
 class NoAnswerError(LocalError):
@@ -36,11 +38,26 @@ class NoAnswerError(LocalError):
     code = "no-answer"
 
 
+class LinkError(LocalError):
+    """This link leads to nothing, or no longer. Copy the whole link once more, or ask the staff for a new code."""
+
+    code = "link"
+
+
+class TrustError(LocalError):
+    """The relay's certificate is not trusted here. Give its CA with --ca-file if it is one of your own."""
+
+    code = "certificate"
+
+
 class Phone:
     """One run of one phone. Use as an async context manager."""
 
     def __init__(self, link: str, pin: str, tls: ssl.SSLContext | None = None) -> None:
-        page, q = read_link(link)
+        try:
+            page, q = read_link(link)
+        except HeaderError:
+            raise LinkError from None
         self._base = page
         self._mailbox = mailbox_of(q).hex()
         self._q, self._pin = q, pin
@@ -58,7 +75,9 @@ class Phone:
         await self._session.close()
 
     async def ask(self) -> Asked:
-        """From m0 to the question. Raises `WrongPinError`, `LockedError`, `EndedError` or another `PeerError`."""
+        """From m0 to the question. Raises `WrongPinError`, `LockedError`, `EndedError` or another `PeerError`;
+        `LinkError`, `TrustError`, `NoAnswerError`.
+        """
         for attempt in range(_RUNS):
             self._door = PhoneDoor(self._q, self._pin, os.urandom)
             try:
@@ -109,7 +128,7 @@ class Phone:
         return self._door.status(body)
 
     async def _get(self, path: str, *, index: int = 0, patience: float = _PATIENCE) -> bytes:
-        until = time.monotonic() + patience
+        until, appears = time.monotonic() + patience, time.monotonic() + _APPEAR
         while (rest := until - time.monotonic()) > 0:
             wait = max(0, min(_WAIT, int(rest)))
             query = "" if path == "0" else f"?i={index}&wait={wait}"
@@ -119,8 +138,14 @@ class Phone:
                 ) as answer:
                     if answer.status == 200:
                         return await answer.read()
-                    if answer.status == 410 or (answer.status == 404 and path != "0"):
+                    if path == "0" and (
+                        answer.status == 410 or (answer.status == 404 and time.monotonic() > appears)
+                    ):
+                        raise LinkError
+                    if path != "0" and answer.status in (404, 410):
                         raise NoAnswerError
+            except aiohttp.ClientSSLError:
+                raise TrustError from None
             except (aiohttp.ClientError, TimeoutError):
                 pass
             await asyncio.sleep(0.2 if path == "0" or rest < 1 else 0.05)
@@ -146,23 +171,27 @@ class Phone:
 
 async def run_phone(
     link: str, pin: str, *, approve: bool, by: str, name: str, rel: str, tls: ssl.SSLContext | None,
-    told: Callable[[str, dict[str, Any]], None], follow: float = 0.0,
+    told: Callable[[str, dict[str, Any]], None],
 ) -> str:  # fmt: skip
-    """One whole drill; `told` gets events. Returns the last state. Raises errors of the protocol."""
+    """One whole drill; `told` gets events. Returns S's state after the answer. Raises errors of the protocol, also
+    where the answer did not count.
+    """
+    d = "approve" if approve else "deny"
     async with Phone(link, pin, tls) as phone:
-        asked = await phone.ask()
-        told(
-            "asked",
-            {"check": asked.check, "state": asked.state, "to": asked.summary.to, "what": asked.summary.what},
-        )
+        try:
+            asked = await phone.ask()
+        except WrongPinError as why:
+            told("wrong", {"left": why.left})
+            raise
+        summary = asked.summary
+        told("asked", {"check": asked.check, "state": asked.state, "to": summary.to, "what": summary.what})
         if asked.decided is not None:
             told("decided", {"d": asked.decided.d, "at": asked.decided.at})
+            if asked.decided.d != d:
+                raise DecidedError
             return asked.state
-        status = await phone.decide("approve" if approve else "deny", by=by, name=name, rel=rel)
+        status = await phone.decide(d, by=by, name=name, rel=rel)
         told("answered", {"state": status.state, "refused": status.refused, "code": status.code})
         if status.refused:
-            return "refused"
-        if follow and status.state not in TERMINAL:
-            last = await phone.follow(follow, lambda s: told("state", {"state": s.state, "code": s.code}))
-            return last.state if last else status.state
+            raise by_code().get(status.refused, PeerError)()
         return status.state

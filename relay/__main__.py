@@ -9,8 +9,6 @@ import click
 import msgspec
 
 from relay import enroll as enrolling
-from relay import service
-from relay.config import load
 from relay.errors import ConfigError, RelayError
 from transfer.sites import fingerprint
 
@@ -38,6 +36,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the relay until it is stopped."""
+    from relay import service  # the server: `enroll` does without
+    from relay.config import load
+
     try:
         config = load(
             file, listen=listen, data=data, tls_cert=tls_cert, tls_key=tls_key, json=True if as_json else None

@@ -13,16 +13,16 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
-import qrcode
 
-from clients.commands.output import EXIT, Speaker, json_option, runs
+from clients.commands.output import EXIT, Speaker, json_option, leaf, runs
 from clients.commands.pacs import Pacs, open_pacs
 from clients.commands.parties import Party, call, tool
-from clients.commands.transfer import Follower
+from clients.commands.send import Follower, import_one
 from clients.gateway.control import ControlEngine, actor
 from clients.gateway.errors import GatewayError
 from clients.gateway.views import TransferView
@@ -30,6 +30,8 @@ from transfer.states import TERMINAL
 
 SENDER, RECEIVER = "Valley Emergency Department", "Lakeside Trauma Center"
 _SLICES = 240
+_OFFERED = 30.0
+"""Seconds until the offer must be there: the receiver publishes its key as it starts."""
 
 
 class Demo:
@@ -38,55 +40,59 @@ class Demo:
     def __init__(self, base: Path, speaker: Speaker) -> None:
         self.base, self.speaker = base, speaker
         self._ends = contextlib.AsyncExitStack()
+        self._parties: list[Party] = []
         self.password = secrets.token_urlsafe(12)
         self.pages: dict[str, str] = {}
+        self._cards: dict[str, dict[str, str]] = {}
+        self._relay = ""
 
     async def open(self, pacs: str) -> None:
-        """Starts relay, PACS and both gateways; enrolls and pairs them."""
+        """Starts relay, PACS and both gateways; enrolls and pairs them. What does not wait for another goes at once."""
         for name in ("relay", "sender", "receiver", "pacs"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        relay = await self._party(
-            "relay", "relay", "run", "--listen", "127.0.0.1:0", "--data", str(self.base / "relay")
+        await together(self._start_relay(), self._start_pacs(pacs))
+        await together(
+            self._hospital("sender", SENDER),
+            self._hospital("receiver", RECEIVER, "--pacs", self.pacs.address),
         )
-        self.pacs: Pacs = await self._ends.enter_async_context(open_pacs(pacs, self.base / "pacs"))
-        cards: dict[str, dict[str, str]] = {}
-        for side, name, extra in (
-            ("sender", SENDER, ()),
-            ("receiver", RECEIVER, ("--pacs", self.pacs.address)),
-        ):
-            folder = str(self.base / side)
-            await call(
-                "gateway", "init", folder, "--name", name, "--relay", relay["url"], "--dicom", "127.0.0.1:0",
-                "--http", "127.0.0.1:0", "--aet", side.upper(), *extra,
-            )  # fmt: skip
-            cards[side] = await call("gateway", "card", folder)
-            await call("relay", "enroll", str(self.base / "relay"), cards[side]["card"])
-            ready = await self._party(side, "gateway", "run", folder)
-            self.pages[side] = ready["pages"]
-        for side, other in (("sender", "receiver"), ("receiver", "sender")):
-            await call(
-                "gateway", "pin", str(self.base / side), cards[other]["card"], "--fingerprint",
-                cards[other]["fingerprint"],
-            )  # fmt: skip
-        await call(
-            "user", "add", str(self.base / "sender"), "clerk", "--role", "clerk", stdin=self.password + "\n"
-        )
-        await call(
-            "user",
-            "add",
-            str(self.base / "receiver"),
-            "clinician",
-            "--role",
-            "clinician",
-            stdin=self.password + "\n",
-        )
+        await together(
+            self._pair("sender", "receiver"), self._pair("receiver", "sender"),
+            self._staff("sender", "clerk"), self._staff("receiver", "clinician"),
+        )  # fmt: skip
         self.sender, self.receiver = await self._engine("sender"), await self._engine("receiver")
 
-    async def _party(self, name: str, *argv: str) -> dict[str, str]:
+    async def _start_relay(self) -> None:
+        data = str(self.base / "relay")
+        ready = await self._party("relay", "relay", "run", "--listen", "127.0.0.1:0", "--data", data)
+        self._relay = ready["url"]
+
+    async def _start_pacs(self, kind: str) -> None:
+        self.pacs: Pacs = await self._ends.enter_async_context(open_pacs(kind, self.base / "pacs"))
+
+    async def _hospital(self, side: str, name: str, *extra: str) -> None:
+        folder = str(self.base / side)
+        await call(
+            "gateway", "init", folder, "--name", name, "--relay", self._relay, "--dicom", "127.0.0.1:0",
+            "--http", "127.0.0.1:0", "--aet", side.upper(), *extra,
+        )  # fmt: skip
+        self._cards[side] = await call("gateway", "card", folder)
+        await call("relay", "enroll", str(self.base / "relay"), self._cards[side]["card"])
+        ready = await self._party(side, "gateway", "run", folder)
+        self.pages[side] = ready["pages"]
+
+    async def _pair(self, side: str, other: str) -> None:
+        card = self._cards[other]
+        await call(
+            "gateway", "pin", str(self.base / side), card["card"], "--fingerprint", card["fingerprint"]
+        )
+
+    async def _staff(self, side: str, role: str) -> None:
+        await call("user", "add", str(self.base / side), role, "--role", role, stdin=self.password + "\n")
+
+    async def _party(self, name: str, *argv: str) -> dict[str, Any]:
         party = Party(name, self.base / f"{name}.log", *tool(*argv, "--json"))
-        ready = await party.start()
-        self._ends.push_async_callback(party.stop)
-        return ready
+        self._parties.append(party)
+        return await party.start()
 
     async def _engine(self, side: str) -> ControlEngine:
         engine = ControlEngine(self.base / side)
@@ -96,15 +102,33 @@ class Demo:
 
     async def close(self) -> None:
         """Ends every party."""
-        await self._ends.aclose()
+        try:
+            await self._ends.aclose()
+        finally:
+            await asyncio.gather(*(party.stop() for party in self._parties))
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """All at once; the first error ends the others and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as why:
+        raise leaf(why) from None
 
 
 @contextlib.asynccontextmanager
 async def _folder(keep: Path | None) -> AsyncIterator[Path]:
     if keep is not None:
-        if keep.exists() and any(keep.iterdir()):
-            raise GatewayError("The folder for --keep is not empty. Choose a new one.", code="demo-keep")
-        keep.mkdir(parents=True, exist_ok=True)
+        try:
+            if keep.exists() and any(keep.iterdir()):
+                raise GatewayError("The folder for --keep is not empty. Choose a new one.", code="demo-keep")
+            keep.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            raise GatewayError(
+                "The folder for --keep cannot be made. Choose another one.", code="demo-keep"
+            ) from None
         yield keep.resolve()
         return
     base = Path(tempfile.mkdtemp(prefix="trauma-transfer-"))
@@ -128,51 +152,70 @@ async def demo(path: Path | None, pacs: str, headless: bool, keep: Path | None, 
     async with _folder(keep) as base:
         party = Demo(base, speaker)
         try:
-            await party.open(pacs)
-            return await _transfer(party, path, headless, kept=keep is not None)
+            async with _study(path, base) as study:
+                await party.open(pacs)
+                source = await study
+            return await _transfer(party, source, headless, kept=keep is not None)
         finally:
             await party.close()
 
 
-async def _transfer(demo: Demo, path: Path | None, headless: bool, *, kept: bool) -> int:
-    speaker = demo.speaker
-    source = path.resolve() if path else await asyncio.to_thread(_phantom, demo.base / "study")
-    speaker.event(
-        "study", f"A CT is in {SENDER}'s gateway." if path is None else "The study is being imported."
+@contextlib.asynccontextmanager
+async def _study(path: Path | None, base: Path) -> AsyncIterator[asyncio.Future[Path]]:
+    """The study to send; a generated one is made while the parties start."""
+    making: asyncio.Future[Path] = asyncio.ensure_future(
+        asyncio.to_thread(path.resolve) if path else asyncio.to_thread(_phantom, base / "study")
     )
-    result = await demo.sender.import_path(str(source), actor())
-    if len(result["studies"]) != 1:
-        raise GatewayError(
-            "The path must hold exactly one study. Choose another path.", code="import-several"
-        )
-    view = await demo.sender.send(result["studies"][0], RECEIVER, "transfer", actor())
-    if not view.link:
-        raise GatewayError("No offer could be made. Look at the logs with --keep.", code="demo-offer")
+    try:
+        yield making
+    finally:
+        await asyncio.wait([making])
+
+
+async def _transfer(demo: Demo, source: Path, headless: bool, *, kept: bool) -> int:
+    speaker = demo.speaker
+    study = await import_one(demo.sender, str(source), speaker)
+    speaker.event("study", f"A CT is in {SENDER}'s gateway.")
+    view = await _offer(demo, study)
     _welcome(demo, view, headless)
-    phone: Party | None = None
-    if headless:
-        phone = Party(
-            "phone",
-            demo.base / "phone.log",
-            *tool("phone", view.link, "--pin", view.pin, "--approve", "--json"),
-        )
-        await phone.start()
-    end = await _watch(demo, view)
-    if phone is not None and phone.process is not None:
-        await asyncio.wait_for(phone.process.wait(), 30)
+    async with _phone(demo, view, headless):
+        end = await _watch(demo, view)
     if end.state != "COMPLETE":
         return EXIT.get(end.state, 1)
     return await _verdict(demo, source, end, headless, kept=kept)
+
+
+async def _offer(demo: Demo, study: str) -> TransferView:
+    view = await demo.sender.send(study, RECEIVER, "transfer", actor())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_OFFERED):
+            async for _ in demo.sender.changes():
+                view = await demo.sender.transfer(view.tid)
+                if view.link:
+                    return view
+    raise GatewayError("No offer could be made. Look at the logs with --keep.", code="demo-offer")
+
+
+@contextlib.asynccontextmanager
+async def _phone(demo: Demo, view: TransferView, headless: bool) -> AsyncIterator[None]:
+    """Without a person: the `phone` command, which says yes."""
+    if not headless:
+        yield
+        return
+    answer = tool("phone", view.link, "--pin", view.pin, "--approve", "--json")
+    party = Party("phone", demo.base / "phone.log", *answer)
+    try:
+        await party.start()
+        yield
+    finally:
+        await party.stop()
 
 
 def _welcome(demo: Demo, view: TransferView, headless: bool) -> None:
     demo.speaker.event("pages", desk=demo.pages["sender"], inbox=demo.pages["receiver"])
     if demo.speaker.json or headless:
         return
-    if sys.stdout.isatty():
-        code = qrcode.QRCode(border=2)
-        code.add_data(view.link)
-        code.print_ascii(invert=True)
+    demo.speaker.qr(view.link)
     print(
         f"\n  desk   {demo.pages['sender']}   clerk / {demo.password}\n"
         f"  inbox  {demo.pages['receiver']}   clinician / {demo.password}\n\n"
@@ -181,24 +224,34 @@ def _welcome(demo: Demo, view: TransferView, headless: bool) -> None:
 
 
 async def _watch(demo: Demo, view: TransferView) -> TransferView:
-    """Tells what happens at both ends until the sender's one."""
+    """Tells what happens at both ends until the sender's one. R is asked first: what it stored, S has released."""
     follower = Follower(demo.sender, demo.speaker, stored_elsewhere=True)
-    stored = -1
+    stored = 0
     async for _ in demo.sender.changes():
+        there = await _arrived(demo, view.tid)
         view = await demo.sender.transfer(view.tid)
-        with contextlib.suppress(GatewayError):
-            there = await demo.receiver.transfer(view.tid)
-            if there.stored > 0 and stored <= 0:
-                demo.speaker.event("first_instance_stored", "The first image is in the PACS.")
-            if there.stored != stored and there.stored > 0:
-                stored = there.stored
-                demo.speaker.event(
-                    "stored", f"  {stored}/{there.total or '?'} images", n=stored, of=there.total
-                )
         follower.tell(view)
         if view.state in TERMINAL:
-            return view
+            there = await _arrived(demo, view.tid)
+        if there is not None and there.stored != stored:
+            if stored == 0:
+                demo.speaker.event("first_instance_stored", "The first image is in the PACS.")
+            stored = there.stored
+            demo.speaker.event("stored", f"  {stored}/{there.total or '?'} images", n=stored, of=there.total)
+        if view.state in TERMINAL:
+            follower.end(view)
+            break
     return view
+
+
+async def _arrived(demo: Demo, tid: str) -> TransferView | None:
+    """The transfer as the receiver sees it, once it has heard of it."""
+    try:
+        return await demo.receiver.transfer(tid)
+    except GatewayError as why:
+        if why.code != "absent":
+            raise
+        return None
 
 
 async def _verdict(demo: Demo, source: Path, end: TransferView, headless: bool, *, kept: bool) -> int:

@@ -11,26 +11,31 @@ something.
 | 5 | EXPIRED |
 | 6 | REVOKED |
 | 7 | DIVERTED |
+
+Nobody who types a command sees a traceback. What was not foreseen is a sentence as well, and its kind and place
+in the code go to standard error, never its text, which may quote a patient.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
-import structlog
 
 from clients.gateway.errors import GatewayError
 from transfer.errors import TransferError
 
 F = TypeVar("F", bound=Callable[..., Any])
 EXIT = {"COMPLETE": 0, "PARTIAL": 3, "DENIED": 4, "EXPIRED": 5, "REVOKED": 6, "DIVERTED": 7}
+_ERROR, _INFO = 40, 20
 
 
 class Speaker:
@@ -52,6 +57,11 @@ class Speaker:
         """A result that is not an event: JSON of the whole, or text."""
         print(msgspec.json.encode(value).decode() if self.json else text, flush=True)
 
+    def qr(self, text: str) -> None:
+        """A QR code, where a person looks at a terminal."""
+        if not self.json and sys.stdout.isatty():
+            print_qr(text)
+
     def failed(self, why: GatewayError | TransferError) -> None:
         """An error, in its own words."""
         if self.json:
@@ -60,26 +70,41 @@ class Speaker:
             print(f"{why.sentence} [{why.code}]", file=sys.stderr, flush=True)
 
 
+def print_qr(text: str) -> None:
+    """A QR code in characters."""
+    import qrcode
+
+    code = qrcode.QRCode(border=2)
+    code.add_data(text)
+    code.print_ascii(invert=True)
+
+
 def quiet_logs() -> None:
     """Short commands say what happened themselves: only errors are logged."""
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(40),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    _logs(_ERROR)
 
 
 def service_logs() -> None:
     """JSON lines on stderr, with the time; never a name, a UID, a PIN or a key."""
+    _logs(_INFO)
+
+
+def _logs(level: int) -> None:
+    import structlog  # a tenth of a second that the shortest commands do without
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def no_logs() -> None:
+    """For commands in which nothing logs."""
 
 
 def json_option(command: F) -> F:
@@ -87,20 +112,56 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(command)
 
 
-def runs(work: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., None]:
-    """Runs an async command; its result is the exit code. An error of ours is a sentence and exit code 1."""
+def runs_with(
+    logs: Callable[[], None],
+) -> Callable[[Callable[..., Coroutine[Any, Any, int]]], Callable[..., None]]:
+    """Runs an async command; its result is the exit code. An error is a sentence and exit code 1."""
 
-    @functools.wraps(work)
-    def command(*args: Any, as_json: bool = False, **options: Any) -> None:
-        speaker = Speaker(as_json)
-        quiet_logs()
-        try:
-            code = asyncio.run(work(*args, speaker=speaker, **options))
-        except (GatewayError, TransferError) as why:
-            speaker.failed(why)
-            code = 1
-        except KeyboardInterrupt:
-            code = 130
-        sys.exit(code)
+    def decorate(work: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., None]:
+        @functools.wraps(work)
+        def command(*args: Any, as_json: bool = False, **options: Any) -> None:
+            speaker = Speaker(as_json)
+            logs()
+            sys.exit(_run(lambda: work(*args, speaker=speaker, **options), speaker))
 
-    return command
+        return command
+
+    return decorate
+
+
+runs = runs_with(quiet_logs)
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, int]], speaker: Speaker) -> int:
+    try:
+        return asyncio.run(work())
+    except click.ClickException:
+        raise
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read us has gone: nobody is left to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as why:
+        inner = leaf(why)
+        if isinstance(inner, click.ClickException):
+            raise inner from None
+        if not isinstance(inner, GatewayError | TransferError):
+            _note(inner)
+            inner = GatewayError()
+        speaker.failed(inner)
+        return 1
+
+
+def leaf(why: BaseException) -> BaseException:
+    """The first error of a group, however deep."""
+    return leaf(why.exceptions[0]) if isinstance(why, BaseExceptionGroup) else why
+
+
+def _note(why: BaseException) -> None:
+    """Kind and place of what nobody foresaw, for whoever reads the log."""
+    trace, place = why.__traceback__, ""
+    while trace is not None:
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    print(f"unforeseen: {type(why).__name__} at {place}", file=sys.stderr, flush=True)

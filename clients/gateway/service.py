@@ -1,24 +1,18 @@
-"""`gateway run`: the rooms, the staff pages and the control socket in one process, until SIGTERM; and
-`attached` for commands.
-"""
+"""`gateway run`: the rooms, the staff pages and the control socket in one process, until SIGTERM."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from clients.gateway.config import split_address
 from clients.gateway.console import server
-from clients.gateway.control import ControlEngine, ControlServer
+from clients.gateway.control import ControlServer
 from clients.gateway.engine import GatewayEngine
-from clients.gateway.errors import BusyError
-from clients.gateway.lock import FolderLock
 from clients.gateway.rooms import Rooms
-from clients.gateway.views import Engine
 
 
 async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
@@ -49,26 +43,5 @@ async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
         await stop.wait()
         await desk.stop()
         await control.stop()
-    finally:
-        await rooms.close()
-
-
-@contextlib.asynccontextmanager
-async def attached(folder: Path) -> AsyncIterator[Engine]:
-    """The running gateway's engine, else one of our own for the time of a command. Raises `BusyError`."""
-    try:
-        FolderLock(folder).release()
-    except BusyError:
-        client = ControlEngine(folder)
-        await client.open()
-        try:
-            yield client
-        finally:
-            await client.close()
-        return
-    rooms = Rooms(folder, dicom=False)
-    await rooms.open()
-    try:
-        yield GatewayEngine(rooms)
     finally:
         await rooms.close()

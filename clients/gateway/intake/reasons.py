@@ -26,6 +26,8 @@ REASONS = {
     "import-zip-method": "This file in the ZIP is packed in an unusual way. Unpack it first and import the folder.",
     "import-zip-bomb": "The ZIP file would grow beyond any real study. Unpack it first and import the folder.",
     "import-zip-link": "The ZIP holds a link here, which was not followed. Import the file itself.",
+    "dicom-two-patients": "Two patients are in one study. Ask its source to send them apart, and do not use it before.",
+    "dicom-conflict": "An image is here already with other content. Ask the study's source which of the two is right.",
     "import-zip-nested": "This is a ZIP file inside of what is imported. Import it by itself.",
 }
 

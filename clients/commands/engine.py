@@ -1,0 +1,122 @@
+"""`gateway run|pin|echo` and `user add`: a gateway runs, and is told whom to trust and who works there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from clients.commands.gateway import DIR
+from clients.commands.output import Speaker, json_option, runs, runs_with, service_logs
+from clients.gateway.attached import attached
+from clients.gateway.control import actor
+from clients.gateway.errors import ConfigError, GatewayError
+from transfer.sites import fingerprint, read_card
+
+ROLES = ("clerk", "clinician", "pacs-admin", "privacy-officer")
+_CARD_CAP = 2**16
+
+
+@click.command(epilog="Example: trauma-transfer gateway run valley")
+@DIR
+@json_option
+@runs_with(service_logs)
+async def run(folder: Path, speaker: Speaker) -> int:
+    """Run the gateway in DIR until it is stopped."""
+    from clients.gateway import service  # every room of the gateway: only this command wants them all
+
+    def ready(addresses: dict[str, str]) -> None:
+        speaker.event(
+            "ready",
+            f"desk and inbox: {addresses['pages']}\nDICOM: {addresses['dicom']}\nrelay: {addresses['relay']}",
+            **addresses,
+        )
+
+    await service.run(folder, ready)
+    return 0
+
+
+def read_card_argument(card: str) -> str:
+    """A card given as a file or as its text. Raises `ConfigError`."""
+    if card.startswith("eyJ"):
+        return card.strip()
+    try:
+        with Path(card).open("rb") as file:
+            return file.read(_CARD_CAP).decode("ascii").strip()
+    except (OSError, ValueError):
+        raise ConfigError(
+            "The card cannot be read. Give the file, or the text that begins with eyJ."
+        ) from None
+
+
+@click.command(epilog="Example: trauma-transfer gateway pin lakeside valley.card")
+@DIR
+@click.argument("card")
+@click.option(
+    "--fingerprint", "expected", default="", help="What the other site read to you; else you are asked."
+)
+@json_option
+@runs
+async def pin(folder: Path, card: str, expected: str, speaker: Speaker) -> int:
+    """Pair with the site of CARD after its fingerprint was compared."""
+    text = read_card_argument(card)
+    shown = read_card(text)
+    mark = fingerprint(shown.site)
+    if expected:
+        same = "".join(expected.split()) == "".join(mark.split())
+    else:
+        click.echo(f"{shown.name} ({shown.place or shown.relay})\nFingerprint: {mark}", err=True)
+        same = _confirmed("Call the other site by telephone. Does it read the same numbers?")
+    if not same:
+        raise GatewayError(
+            "The fingerprint differs, so nothing was paired. Call the other site.", code="fingerprint"
+        )
+    async with attached(folder) as engine:
+        peer = await engine.pin_peer(text, actor())
+    speaker.value(peer, f"Paired with {peer.name}.")
+    return 0
+
+
+def _confirmed(question: str) -> bool:
+    """Yes or no from whoever types; the end of the input is a no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        return False
+
+
+@click.command(epilog="Example: trauma-transfer gateway echo valley")
+@DIR
+@json_option
+@runs
+async def echo(folder: Path, speaker: Speaker) -> int:
+    """Check the relay, the clock and the PACS, in words."""
+    async with attached(folder) as engine:
+        checks = await engine.checks()
+    lines = [f"{'ok  ' if c.ok else 'FAIL'} {c.name}: {c.sentence}" for c in checks]
+    speaker.value(checks, "\n".join(lines))
+    return 0 if all(c.ok for c in checks) else 1
+
+
+@click.command("add", epilog="Example: trauma-transfer user add valley maria --role clerk")
+@DIR
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True)
+@json_option
+@runs
+async def user_add(folder: Path, name: str, role: str, speaker: Speaker) -> int:
+    """Add NAME, or give them a new role and password; asked for, or one line of standard input."""
+    from clients.gateway.console import staff
+
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not (name := staff.normal_name(name)):
+        raise click.UsageError("Give a name.")
+    hashed = staff.hash_password(password)
+    async with attached(folder) as engine:
+        await engine.user_add(name, role, hashed, actor())
+    speaker.value({"name": name, "role": role}, f"{name} may sign in as {role}.")
+    return 0
