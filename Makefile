@@ -25,7 +25,7 @@ demo: $(VENV)/.runtime   ## a CT from one hospital to another's PACS; HEADLESS=1
 	@$(BIN)/trauma-transfer demo $(if $(HEADLESS),--headless) $(ARGS)
 
 test: $(VENV)/.dev peers   ## every test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 peers:           ## DCMTK, Orthanc and Chromium, where this user may install them
 	@sh tests/peers.sh

@@ -32,7 +32,7 @@ _APPEAR = 5.0
 """Seconds in which a link that was shown just now may not be at the relay yet."""
 
 
-class NoAnswerError(LocalError):
+class NoAnswerError(GatewayError):
     """The hospital did not answer in time. Check that its gateway runs and reaches the relay, then try again."""
 
     code = "no-answer"
