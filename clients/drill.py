@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from clients.gateway.errors import GatewayError
 from transfer.door import Asked, PhoneDoor, WrongPinError
 from transfer.errors import DecidedError, HeaderError, LocalError, PeerError, by_code
 from transfer.links import mailbox_of, read_link
