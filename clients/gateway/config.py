@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -29,13 +29,16 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class SiteSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=80)]
     place: Annotated[str, Meta(max_length=80)] = ""
-    page: str = ""
+    page: Annotated[str, Meta(pattern=r"^(https?://[^\s]*[^\s/])?\Z", max_length=200)] = ""
     call: Annotated[str, Meta(max_length=80)] = ""
-    roles: tuple[str, ...] = ("send", "receive")
+    roles: Annotated[tuple[Literal["send", "receive"], ...], Meta(min_length=1, max_length=2)] = (
+        "send",
+        "receive",
+    )
 
 
 class RelaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+\Z")]
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+\Z", max_length=200)]
     ca_file: str = ""
 
 
@@ -82,7 +85,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def split_address(address: str) -> tuple[str, int]:
     """(host, port) of HOST:PORT. Raises `ConfigError`."""
     host, _, port = address.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ConfigError(f"'{address}' is not HOST:PORT. Correct it and start again.")
     return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -92,8 +95,12 @@ def load_config(folder: Path) -> Config:
     path = folder / "gateway.toml"
     try:
         return parse_config(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError("There is no gateway in this folder. Make one with `gateway init DIR`.") from None
+    except UnicodeDecodeError:
+        raise ConfigError("gateway.toml is not UTF-8. Correct it and start again.") from None
+    except OSError:
+        raise ConfigError("gateway.toml cannot be read. Check its owner and rights.") from None
 
 
 def parse_config(text: str) -> Config:
@@ -102,9 +109,11 @@ def parse_config(text: str) -> Config:
         config = msgspec.convert(tomllib.loads(text), Config)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as why:
         raise ConfigError(f"gateway.toml: {why}. Correct it and start again.") from None
-    for address in (config.dicom.listen, config.pages.listen, config.pacs and config.pacs.address):
-        if address:
-            split_address(address)
+    split_address(config.dicom.listen)
+    if config.pacs is not None and not split_address(config.pacs.address)[1]:
+        raise ConfigError("pacs.address needs the port of the PACS. Correct it and start again.")
+    if config.pages.key and not config.pages.cert:
+        raise ConfigError("pages.key is given without pages.cert. Give both, or neither.")
     host = split_address(config.pages.listen)[0]
     if not config.pages.cert and host not in ("127.0.0.1", "::1", "localhost"):
         raise ConfigError(
@@ -165,8 +174,8 @@ def render_config(
     pacs: str = "",
 ) -> str:
     """The commented text of a new gateway.toml; `pacs` is AET@HOST:PORT. Raises `ConfigError`."""
-    pacs_aet, at, pacs_address = pacs.partition("@")
-    if pacs and not at:
+    pacs_aet, _, pacs_address = pacs.rpartition("@")  # an AE title may hold an @, a host cannot
+    if pacs and not (pacs_aet and pacs_address):
         raise ConfigError("The PACS is given as AET@HOST:PORT. Correct it and try again.")
     text = _TEMPLATE.format(
         name=_quote(name), relay=_quote(relay.rstrip("/")), ca="" if ca_file else "# ", ca_file=_quote(ca_file),
@@ -179,5 +188,8 @@ def render_config(
 
 
 def _quote(text: str) -> str:
-    """A TOML basic string (the same escapes as JSON's)."""
-    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+    """A TOML basic string (the same escapes as JSON's). Raises `ConfigError` for what is no Unicode text."""
+    try:
+        return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+    except UnicodeEncodeError:
+        raise ConfigError("A name or path is not UTF-8 text. Type it again.") from None
