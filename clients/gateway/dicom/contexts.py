@@ -8,6 +8,7 @@ association.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 from pydicom.uid import AllTransferSyntaxes
@@ -33,22 +34,25 @@ def preferred(syntaxes: Iterable[str]) -> str:
 
 
 class Plan:
-    """The pairs of one study, in groups that each fit one association. A pair keeps its group."""
+    """The pairs of one study, in groups that each fit one association. A pair keeps its group. Threads may share it."""
 
     def __init__(self, limit: int = MAX_CONTEXTS) -> None:
         self._limit = limit
         self._group: dict[Pair, int] = {}
         self._groups: list[list[Pair]] = [[]]
+        self._lock = threading.Lock()
 
     def add(self, pair: Pair) -> int:
         """The group of `pair`, which is taken up if it is new."""
-        if pair not in self._group:
-            if len(self._groups[-1]) >= self._limit:
-                self._groups.append([])
-            self._groups[-1].append(pair)
-            self._group[pair] = len(self._groups) - 1
-        return self._group[pair]
+        with self._lock:
+            if pair not in self._group:
+                if len(self._groups[-1]) >= self._limit:
+                    self._groups.append([])
+                self._groups[-1].append(pair)
+                self._group[pair] = len(self._groups) - 1
+            return self._group[pair]
 
     def contexts(self, group: int) -> tuple[Pair, ...]:
         """What the association of `group` proposes."""
-        return tuple(self._groups[group])
+        with self._lock:
+            return tuple(self._groups[group])

@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,9 @@ from pynetdicom.presentation import build_context
 from clients.gateway.dicom.contexts import Pair, Plan
 from clients.gateway.dicom.part10 import read_meta
 from clients.gateway.dicom.race import SoleReader
+from clients.gateway.dicom.refusals import refuse
 from clients.gateway.dicom.scu import Destination, Done, Store
+from clients.gateway.dicom.structure import DEFLATED
 from clients.gateway.dicom.upper_layer import prepare
 from clients.gateway.errors import IntakeError
 
@@ -147,10 +150,21 @@ class Courier(threading.Thread):
             except queue.Empty:
                 self._tend()
                 continue
-            if (done := self._send(job)) is not None:
+            if (done := self._try(job)) is not None:
                 self._crew.tell(done)
         for link in self._links.values():
             link.assoc.part()
+
+    def _try(self, job: Job) -> Done | None:
+        """Sends; every job is answered, whatever goes wrong here."""
+        try:
+            return self._send(job)
+        except Exception:
+            traceback.print_exc()  # to the owner, who logs where and what kind
+            for link in self._links.values():
+                link.assoc.drop()
+            self._links.clear()
+            return Done(job.what.id, None, "dicom-child")
 
     @property
     def is_up(self) -> bool:
@@ -199,7 +213,9 @@ class Courier(threading.Thread):
                 return Done(what.id, None, "pacs-context")
             began = time.monotonic()
             try:
-                status = link.assoc.store(context, what.sop_class, what.sop_uid, fd, offset)
+                status = link.assoc.store(
+                    context, what.sop_class, what.sop_uid, fd, offset, pad=what.syntax in DEFLATED
+                )
             except OSError:
                 self._drop(group)
                 return Done(what.id, None, "dicom-unreadable")
@@ -231,15 +247,14 @@ class Courier(threading.Thread):
 
 def _open(what: Store) -> tuple[int, int]:
     """The file and where its data set begins. Raises `IntakeError`: not ours, or not the instance that it should be."""
+    fd = -1
     try:
         fd = os.open(what.path, os.O_RDONLY)
-    except OSError:
-        raise IntakeError(code="dicom-unreadable") from None
-    try:
         meta = read_meta(lambda at, n: os.pread(fd, n, at))
         if (meta.sop_class, meta.sop_uid, meta.syntax) != (what.sop_class, what.sop_uid, what.syntax):
-            raise IntakeError(code="dicom-uid-mismatch")
-    except BaseException:
-        os.close(fd)
-        raise
+            raise refuse("dicom-uid-mismatch")
+    except (OSError, IntakeError) as why:
+        if fd >= 0:
+            os.close(fd)
+        raise why if isinstance(why, IntakeError) else refuse("dicom-unreadable") from None
     return fd, meta.data_offset

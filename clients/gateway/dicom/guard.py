@@ -54,11 +54,15 @@ class Rejection(msgspec.Struct, frozen=True):
 
     code: str
     diagnostic: int
+    result: int = 0x01
+    source: int = 0x01
 
 
 CALLED_UNKNOWN = Rejection("dicom-called-aet", 0x07)
 CALLING_UNKNOWN = Rejection("dicom-calling-aet", 0x03)
 NOT_LOCAL = Rejection("dicom-not-local", 0x03)
+TOO_MANY = Rejection("dicom-busy", 0x02, result=0x02, source=0x03)
+"""Local limit exceeded, for now."""
 
 
 def admit(
@@ -88,18 +92,18 @@ class GuardedServer(AssociationServer):  # type: ignore[misc]
 
     request_queue_size = 64
 
-    def __init__(self, *args: Any, gate: Gate, stall: float, **kwargs: Any) -> None:
-        self.gate, self._stall = gate, stall
+    def __init__(self, *args: Any, gate: Gate, patience: float, **kwargs: Any) -> None:
+        self.gate, self._patience = gate, patience
         super().__init__(*args, **kwargs)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accepts a connection, with a deadline on every read and write of it."""
+        """Accepts a connection, which has `patience` seconds for its first words."""
         try:
             sock, address = super().get_request()
         except OSError:
             time.sleep(0.1)  # no file descriptors left: let others finish
             raise
-        prepare(sock, self._stall)
+        prepare(sock, self._patience)
         return sock, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:

@@ -54,27 +54,36 @@ class SoleReader(Association):
             if c.as_scu is not False
         }
 
-    def store(self, context: int, sop_class: str, sop_uid: str, fd: int, offset: int) -> int | None:
-        """C-STORE of the data set in the file `fd` from `offset`: the status, or None if the answer never came."""
+    def store(
+        self, context: int, sop_class: str, sop_uid: str, fd: int, offset: int, *, pad: bool = False
+    ) -> int | None:
+        """C-STORE of the data set in the file `fd` from `offset`: the status, or None if the answer never came.
+
+        `pad` makes an odd data set even with a NUL, as a deflated one must be (PS3.5 A.5): DCMTK ends the association
+        over an odd fragment, and whoever inflates does not see the byte.
+        """
         self._message = self._message % 0xFFFF + 1
         command = encode_store_request(self._message, sop_class, sop_uid)
         self.dul.send_pdu(p_data(context, _LAST_COMMAND + command))
-        for value in self._fragments(fd, offset):
+        for value in self._fragments(fd, offset, pad=pad):
             self.dul.send_pdu(p_data(context, value))
             if not self.dul.is_alive():
                 return None
         return self._answer()
 
-    def _fragments(self, fd: int, offset: int) -> Iterator[bytes]:
-        """The data set in pieces that the peer can take; the last one says so. The file's size is that of now."""
-        most = self.dimse.maximum_pdu_size - _VALUE_HEAD
+    def _fragments(self, fd: int, offset: int, *, pad: bool) -> Iterator[bytes]:
+        """The data set in even pieces that the peer can take; the last one says so."""
+        most = (self.dimse.maximum_pdu_size - _VALUE_HEAD) & ~1
         end = os.fstat(fd).st_size
         while offset < end:
             piece = os.pread(fd, min(most, end - offset), offset)
             if not piece:
                 raise OSError
             offset += len(piece)
-            yield (_LAST_DATA if offset >= end else _DATA) + piece
+            if offset < end:
+                yield _DATA + piece
+            else:
+                yield _LAST_DATA + piece + b"\0" * (pad and len(piece) % 2)
 
     def _answer(self) -> int | None:
         until = time.monotonic() + self.dimse_timeout

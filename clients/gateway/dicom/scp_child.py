@@ -17,7 +17,7 @@ from pynetdicom.sop_class import Verification
 
 from clients.gateway.dicom.child import Owner
 from clients.gateway.dicom.contexts import preferred
-from clients.gateway.dicom.guard import Gate, GuardedServer, admit
+from clients.gateway.dicom.guard import TOO_MANY, Gate, GuardedServer, admit
 from clients.gateway.dicom.landing import Announced, Folder, Landing
 from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION, is_uid
 from clients.gateway.dicom.refusals import REFUSALS, SUCCESS, refuse
@@ -84,6 +84,7 @@ class Receiver:
         self._owner, self._config, self.folder = owner, config, folder
         self.gate = Gate(2 * config.max_associations, config.max_per_address)
         self._busy, self._lock = 0, threading.Lock()
+        self._associated: set[Incoming] = set()
 
     def opened(self, event: Any) -> None:
         """A connection was accepted."""
@@ -100,19 +101,30 @@ class Receiver:
             calling=str(request.calling_ae_title),
             address=assoc.entered,
         )
+        if rejection is None and not self._take_up(assoc):
+            rejection = TOO_MANY
         if rejection is not None:
             self._owner.tell(
                 Refused(code=rejection.code, status=0, calling_aet=assoc.calling, association=assoc.label)
             )
-            assoc.acse.send_reject(0x01, 0x01, rejection.diagnostic)
+            assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
             assoc.kill()
             return
+        assoc.dul.socket.socket.settimeout(self._config.stall_seconds)
         for context in request.presentation_context_definition_list:
             syntax = preferred(context.transfer_syntax)
             if syntax:
                 context.transfer_syntax = [syntax]
             else:  # judged as Verification, which is not spoken in it either: "transfer syntaxes not supported"
                 context.abstract_syntax = Verification
+
+    def _take_up(self, assoc: Incoming) -> bool:
+        """Counts an association, if there is room for one more."""
+        with self._lock:
+            if len(self._associated) >= self._config.max_associations:
+                return False
+            self._associated.add(assoc)
+            return True
 
     def store(self, event: Any) -> int:
         """C-STORE: on disk, told, answered; in this order."""
@@ -155,6 +167,8 @@ class Receiver:
     def gone(self, assoc: Incoming) -> None:
         """An association is over."""
         self.gate.leave(assoc.entered)
+        with self._lock:
+            self._associated.discard(assoc)
         if assoc.calling:
             self._owner.tell(
                 AssociationClosed(
@@ -182,7 +196,7 @@ def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
     ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
     ae.add_supported_context(Verification)
     ae.maximum_pdu_size = MAX_PDU
-    ae.maximum_associations = config.max_associations
+    ae.maximum_associations = 2**16  # it counts whoever is connected; we count those that associated
     ae.acse_timeout, ae.network_timeout = config.request_seconds, config.idle_seconds
     ae.dimse_timeout = config.stall_seconds
     server: GuardedServer = ae.make_server(
@@ -194,7 +208,7 @@ def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
         ],
         server_class=GuardedServer,
         gate=receiver.gate,
-        stall=config.stall_seconds,
+        patience=config.request_seconds,
     )
     return server
 

@@ -118,7 +118,8 @@ class StoreScu:
     async def prepare(self, contexts: Iterable[Pair]) -> None:
         """Announces pairs before their first instance comes. Raises `DoorClosedError`."""
         door = await self._opened()
-        new = [pair for pair in dict.fromkeys(contexts) if pair not in self._known]
+        pairs = dict.fromkeys((str(sop_class), str(syntax)) for sop_class, syntax in contexts)
+        new = [pair for pair in pairs if pair not in self._known]
         self._known.update(dict.fromkeys(new))
         await self._announce(door, new)
 
@@ -133,7 +134,7 @@ class StoreScu:
         size = await asyncio.to_thread(_size, path)
         async with self._room:
             done = await self._ask(
-                lambda number: Store(number, str(path), sop_class, sop_uid, syntax),
+                lambda number: Store(number, str(path), str(sop_class), str(sop_uid), str(syntax)),
                 [*contexts, (sop_class, syntax)],
                 self._patience() + size / _SLOWEST,
             )

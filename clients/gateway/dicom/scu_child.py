@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
 
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
@@ -33,20 +35,18 @@ def build_entity(to: Destination) -> AE:
     return ae
 
 
-def echo(caller: Caller, number: int, owner: Owner[Open | Prepare | Store | Echo]) -> None:
-    """C-ECHO on an association of its own."""
+def echo(caller: Caller, number: int, tell: Callable[[Done], None]) -> None:
+    """C-ECHO on an association of its own; always answered."""
     try:
         assoc = caller.open(_VERIFICATION)
-    except NoAssociationError as why:
-        code = "pacs-verification" if why.code == "pacs-context" else why.code
-        owner.tell(Done(number, None, code))
-        return
-    try:
         status = assoc.send_c_echo().get("Status")
-    except (RuntimeError, ValueError):
-        status = None
-    assoc.part()
-    owner.tell(Done(number, None, "pacs-late") if status is None else Done(number, int(status)))
+        assoc.part()
+        tell(Done(number, None, "pacs-late") if status is None else Done(number, int(status)))
+    except NoAssociationError as why:
+        tell(Done(number, None, "pacs-verification" if why.code == "pacs-context" else why.code))
+    except Exception:
+        traceback.print_exc()  # to the owner, who logs where and what kind
+        tell(Done(number, None, "dicom-child"))
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def main() -> None:
             for pair in line.pairs:
                 crew.plan.add(pair)
         elif isinstance(line, Echo):
-            threading.Thread(target=echo, args=(caller, line.id, owner), daemon=True).start()
+            threading.Thread(target=echo, args=(caller, line.id, owner.tell), daemon=True).start()
     crew.leave(_LEAVE)
 
 

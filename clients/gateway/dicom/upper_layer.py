@@ -58,10 +58,10 @@ class TooLongError(Exception):
 
 
 class Socket(AssociationSocket):  # type: ignore[misc]
-    """The peer's socket: exact reads with a deadline, whole writes, and a `ready` that waits."""
+    """The peer's socket: exact reads with a deadline, whole writes, and a `ready` that waits.
 
-    stall = 30.0
-    """Seconds that a peer may take for one PDU, either way."""
+    The socket's own time-out (see `prepare`) is what a peer may take for one PDU, either way.
+    """
 
     @property
     def ready(self) -> bool:
@@ -74,11 +74,11 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         return dul.rest(number)
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """`nr_bytes`, or fewer if the peer went away. Raises `TimeoutError` after `stall` seconds."""
+        """`nr_bytes`, or fewer if the peer went away. Raises `TimeoutError`, also where they come drop by drop."""
         data = bytearray(nr_bytes)
         view, have = memoryview(data), 0
-        until = time.monotonic() + self.stall
         sock = cast(socket.socket, self.socket)
+        until = time.monotonic() + (sock.gettimeout() or 0.0)
         while have < nr_bytes:
             got = sock.recv_into(view[have:])
             if not got:
@@ -87,6 +87,13 @@ class Socket(AssociationSocket):  # type: ignore[misc]
             if have < nr_bytes and time.monotonic() > until:
                 raise TimeoutError
         return data
+
+    def discard(self) -> bool:
+        """Throws away what is there to read; False if the peer has closed."""
+        try:
+            return bool(cast(socket.socket, self.socket).recv(_MAX_COMMAND))
+        except (OSError, AttributeError):
+            return False
 
     def send_buffers(self, *buffers: bytes | memoryview) -> None:
         """Writes all of `buffers`. A peer that went away or does not take them becomes Evt17 (PS3.8 9.2.1)."""
@@ -217,6 +224,10 @@ class Dul(DULServiceProvider):  # type: ignore[misc]
 
     def _read_pdu_data(self) -> None:
         """Reads one PDU and queues its event (PS3.8 9.2.3): Evt17 if the peer went away, Evt19 if it is no PDU."""
+        if self.state_machine.current_state == "Sta13":  # all is said; what still comes is not looked at
+            if not self.socket.discard():
+                self.event_queue.put("Evt17")
+            return
         try:
             head = self.socket.recv(_HEAD.size)
             if len(head) < _HEAD.size:
