@@ -17,7 +17,7 @@ import aiohttp
 
 from clients.gateway.errors import GatewayError
 from transfer.door import Asked, PhoneDoor, WrongPinError
-from transfer.errors import DecidedError, HeaderError, LocalError, PeerError, by_code
+from transfer.errors import DecidedError, HeaderError, PeerError, by_code
 from transfer.links import mailbox_of, read_link
 from transfer.mailbox import Status
 from transfer.messages import encode
@@ -39,13 +39,13 @@ class NoAnswerError(GatewayError):
     code = "no-answer"
 
 
-class LinkError(LocalError):
+class LinkError(GatewayError):
     """This link leads to nothing, or no longer. Copy the whole link once more, or ask the staff for a new code."""
 
     code = "link"
 
 
-class TrustError(LocalError):
+class TrustError(GatewayError):
     """The relay's certificate is not trusted here. Give its CA with --ca-file if it is one of your own."""
 
     code = "certificate"
@@ -65,7 +65,6 @@ class Phone:
         self._door = PhoneDoor(q, pin, os.urandom)
         self._tls = tls
         self._seen = 0
-        self._last: bytes | None = None
 
     async def __aenter__(self) -> Phone:
         connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True)
