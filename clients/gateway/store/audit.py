@@ -35,10 +35,15 @@ def _line(at: int, *parts: str) -> bytes:
     return str(at).encode() + b"".join(b"\0" + p.encode() for p in parts)
 
 
-def alarm(con: Con, tid: bytes | None, code: str, sentence: str, now: int) -> None:
-    """Something that staff must see at a transfer; the same code again is the same alarm."""
-    con.execute(
-        "INSERT INTO alarms (tid, code, sentence, at) VALUES (?,?,?,?)"
-        " ON CONFLICT (tid, code) DO UPDATE SET at=excluded.at",
-        (tid, code, sentence, now),
-    )
+def alarm(con: Con, tid: bytes | None, code: str, sentence: str, now: int) -> bool:
+    """Something that staff must see at a transfer (None: at the gateway). True if it is new: the same code again is
+    the same alarm, with its newest words.
+    """
+    known = con.execute(
+        "UPDATE alarms SET sentence=?, at=? WHERE tid IS ? AND code=?", (sentence, now, tid, code)
+    ).rowcount
+    if not known:
+        con.execute(
+            "INSERT INTO alarms (tid, code, sentence, at) VALUES (?,?,?,?)", (tid, code, sentence, now)
+        )
+    return not known

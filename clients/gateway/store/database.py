@@ -4,12 +4,13 @@
 transaction is therefore a plain function: nothing can come between its statements, and a state and its
 effects change together or not at all. WAL with synchronous=FULL: what `run` returned from survives a power
 cut. `secure_delete` overwrites what is deleted; `scrub` empties the WAL as well, so that an erased key is
-nowhere in either file (protocol s. 1).
+nowhere in either file (protocol s. 1). `open` scrubs too, for the erasure that a crash came after.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clients.gateway.errors import DiskFullError
+from clients.gateway.errors import ConfigError, DiskFullError
 
 T = TypeVar("T")
 Con = sqlite3.Connection
@@ -30,13 +31,25 @@ class Database:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._con: Con | None = None
+        self._unscrubbed = False
 
     async def open(self) -> None:
-        """Opens the file and brings its schema up to date."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        """Opens the file and brings its schema up to date. Raises `ConfigError`, `DiskFullError`."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        except BaseException:
+            await self.close()
+            raise
 
     def _open(self) -> None:
-        con = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+        try:
+            self._connect()
+            self._scrub()
+        except sqlite3.DatabaseError as why:
+            raise _named(why) from None
+
+    def _connect(self) -> None:
+        con = self._con = sqlite3.connect(self.path, isolation_level=None, timeout=10)
         self.path.chmod(0o600)
         con.row_factory = sqlite3.Row
         for pragma in (
@@ -44,18 +57,22 @@ class Database:
             "journal_size_limit=67108864", "temp_store=MEMORY",
         ):  # fmt: skip
             con.execute(f"PRAGMA {pragma}")
-        self._con = con
         self._migrate(con)
 
     def _migrate(self, con: Con) -> None:
         done = con.execute("PRAGMA user_version").fetchone()[0]
         folder = resources.files("clients.gateway.store") / "migrations"
+        number = 0
         for script in sorted((p for p in folder.iterdir() if p.name.endswith(".sql")), key=lambda p: p.name):
             number = int(script.name.split("_")[0])
             if number > done:
                 con.executescript(
                     f"BEGIN IMMEDIATE; {script.read_text('utf-8')}; PRAGMA user_version={number}; COMMIT;"
                 )
+        if done > number:
+            raise ConfigError(
+                "A later version of this program has used this folder. Install that one again, or restore a backup."
+            )
 
     async def run(self, work: Callable[[Con], T]) -> T:
         """The result of `work` in one transaction; an exception rolls it back. Raises `DiskFullError`."""
@@ -73,20 +90,38 @@ class Database:
                 if con.in_transaction:
                     con.execute("ROLLBACK")
                 raise
+            if self._unscrubbed:
+                with contextlib.suppress(sqlite3.OperationalError):  # what was asked for is done
+                    self._scrub()
         except sqlite3.OperationalError as why:
-            if "full" in str(why) or "disk I/O" in str(why):
-                raise DiskFullError from None
-            raise
+            raise _named(why) from None
         return result
 
     async def scrub(self) -> None:
-        """Moves the WAL into the file and empties it: after an erasure."""
+        """Moves the WAL into the file and empties it: after an erasure. Raises `DiskFullError`.
+
+        While another program reads the file (a backup) that cannot be done; it is done after the next
+        transaction then.
+        """
 
         def work() -> None:
-            assert self._con is not None
-            self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            try:
+                self._scrub()
+            except sqlite3.OperationalError as why:
+                raise _named(why) from None
 
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _scrub(self) -> None:
+        con = self._con
+        assert con is not None, "the database is not open"
+        self._unscrubbed = True
+        con.execute("PRAGMA busy_timeout=100")  # nobody waits here for another program's reader
+        try:
+            busy = con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            con.execute("PRAGMA busy_timeout=10000")
+        self._unscrubbed = bool(busy)
 
     async def close(self) -> None:
         """Waits for what runs, then closes the file."""
@@ -98,6 +133,16 @@ class Database:
 
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
         self._thread.shutdown()
+
+
+def _named(why: sqlite3.Error) -> Exception:
+    """`why` as the error that people read, where there is one."""
+    code = getattr(why, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return DiskFullError()
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return ConfigError("The database gateway.db is damaged. Restore the folder from its backup.")
+    return why
 
 
 def one(con: Con, sql: str, args: Sequence[Any] = ()) -> sqlite3.Row | None:
