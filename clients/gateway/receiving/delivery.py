@@ -88,6 +88,7 @@ class Delivery:
         self._stored: list[int] = []
         self._failed: list[tuple[int, int | None, str]] = []
         self._results = asyncio.Event()
+        self._booking = asyncio.Lock()
 
     async def run(self) -> None:
         """Until every item is settled or the time is over; then the receipt is in the outbox."""
@@ -320,6 +321,11 @@ class Delivery:
             await asyncio.sleep(0.02)
 
     async def _flush(self) -> None:
+        """Books all results so far. One at a time: whoever comes second finds what the first took booked, or to do."""
+        async with self._booking:
+            await self._book_results()
+
+    async def _book_results(self) -> None:
         stored, self._stored = self._stored, []
         failed, self._failed = self._failed, []
         if not stored and not failed:
