@@ -21,12 +21,17 @@ from transfer.sites import Identity
 async def init(folder: Path, *, name: str, relay: str, **options: object) -> Identity:
     """Makes a new gateway: configuration, site key, database, identity. Raises `ConfigError` where there is one."""
     text = render_config(name=name, relay=relay, **options)  # type: ignore[arg-type]
-    if (folder / "gateway.toml").exists():
-        raise ConfigError("There is a gateway in this folder already. Choose another folder.")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    vault = Vault.create(folder)
-    identity = await _create(folder, vault)
-    (folder / "gateway.toml").write_text(text, "utf-8")
+    if any((folder / name).exists() for name in ("gateway.toml", "site.key", "gateway.db")):
+        raise ConfigError(
+            "There is a gateway, or a part of one, in this folder already. Choose another folder."
+        )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        vault = Vault.create(folder)
+        identity = await _create(folder, vault)
+        (folder / "gateway.toml").write_text(text, "utf-8")
+    except OSError:
+        raise ConfigError("This folder cannot be written. Check its path, rights and disk.") from None
     return identity
 
 

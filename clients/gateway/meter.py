@@ -21,12 +21,12 @@ class Meter:
     def add(self, size: int) -> None:
         """`size` bytes have just arrived."""
         now = time.monotonic()
+        self._trim(now)
         if not self._marks and now - self.last > WINDOW:
             self._started = now  # a pause is not slowness
         self._marks.append((now, size))
         self.total += size
         self.last = now
-        self._trim(now)
 
     def _trim(self, now: float) -> None:
         while self._marks and self._marks[0][0] < now - WINDOW:

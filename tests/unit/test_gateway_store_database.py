@@ -226,9 +226,13 @@ async def test_a_full_disk_has_a_name_and_loses_nothing(small_disk: Path) -> Non
     ballast = small_disk / "ballast"
     with pytest.raises(OSError, match="No space"):
         ballast.write_bytes(bytes(2**20))
-    with pytest.raises(DiskFullError):
+
+    async def fill() -> None:
         for i in range(1000):
             await db.run(lambda con, i=i: put(con, f"big {i}", bytes(5000)))  # type: ignore[misc]
+
+    with pytest.raises(DiskFullError):
+        await fill()
     with pytest.raises(DiskFullError):
         await db.run(lambda con: put(con, "one more", bytes(50_000)))
     assert "before" in await keys(db)
@@ -251,11 +255,14 @@ async def test_scrub_on_a_full_disk_has_the_same_name(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     with pytest.raises(OSError, match="No space"):
         ballast.write_bytes(bytes(2**20))
-    with pytest.raises(DiskFullError):
+
+    async def erase() -> None:
         await db.run(lambda con: con.execute("DELETE FROM own"))
         await db.scrub()
+
+    with pytest.raises(DiskFullError):
+        await erase()
     ballast.unlink()
-    await db.run(lambda con: con.execute("DELETE FROM own"))
-    await db.scrub()
+    await erase()
     assert found(db.path, secret) == []
     await db.close()
