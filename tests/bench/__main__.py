@@ -4,6 +4,8 @@
     journey   from the yes to the first and the last instance stored, everything prefetched; peak memory of each
               process for a study and for four times as much
 
+    wan       from `send` to the first and last image over links of 10, 50 and 200 Mb/s, 40 ms
+
 `python -m tests.bench cpu` runs one part. Medians of three; the machine should be quiet.
 """
 
@@ -11,9 +13,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import cpu, journey
+from tests.bench import cpu, journey, wan
 
-PARTS = {"cpu": cpu.main, "journey": journey.main}
+PARTS = {"cpu": cpu.main, "journey": journey.main, "wan": wan.main}
 
 
 def main() -> None:

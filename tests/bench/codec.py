@@ -1,4 +1,5 @@
-"""How small and how fast each codec makes a study, and which one each odd file takes: `python -m tests.bench.codec`.
+"""How small and how fast each codec makes a study, and which one each odd file takes: `python -m
+tests.bench.codec`.
 
 Speeds are original bytes per second of this thread's CPU time, the best of five rounds: encoding alone, with
 the proof that decoding gives the same bytes (what a sender pays), and decoding (what a receiver pays).
