@@ -150,7 +150,7 @@ class House:
 
     # Instances
 
-    def file(self, ds: Dataset | None = None, syntax: str = EXPLICIT, **changes: object) -> Path:
+    def file(self, ds: Dataset | None = None, syntax: str = EXPLICIT, **changes: Any) -> Path:
         """A whole instance in `incoming`, as the SCP leaves it."""
         ds = ds if ds is not None else an_instance(**changes)
         path = self.studies.incoming / f"{secrets.token_hex(16)}.dcm"
@@ -162,7 +162,7 @@ class House:
         async with running(self.studies.run()), asyncio.timeout(PATIENCE):
             return list(await asyncio.gather(*(self.studies.adopt(Arrival(f, source)) for f in files)))
 
-    async def a_study(self, instances: int = 3, *, close: bool = True, **changes: object) -> str:
+    async def a_study(self, instances: int = 3, *, close: bool = True, **changes: Any) -> str:
         """A study of small images; its id here."""
         files = [self.file(InstanceNumber=i + 1, **changes) for i in range(instances)]
         (study,) = {a.study for a in await self.adopt(*files)}

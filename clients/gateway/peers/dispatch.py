@@ -27,6 +27,8 @@ from transfer.messages import Ack, Close, Offer, Receipt, Release, name_of, open
 
 log = structlog.get_logger()
 _AT_ONCE = 16
+_REST = 2.0
+"""Seconds before what could not be stored (a full disk) is asked for again."""
 
 
 class Dispatch:
@@ -45,6 +47,7 @@ class Dispatch:
         self._db, self._relay, self._pins, self._clock = db, relay, pins, clock
         self._doors, self._offers, self._inbox = doors, offers, inbox
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._again = False
         self.reachable = False
         """The last call to the queue was answered."""
 
@@ -61,9 +64,13 @@ class Dispatch:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 5.0)
                     continue
-                if not self.reachable:
-                    after = 0  # a relay restored from a backup counts from an older number
-                self.reachable, pause = True, 0.25
+                known, self.reachable, pause = self.reachable, True, 0.25
+                if after and (self._again or not known):
+                    # All of it again: what could not be stored; and a relay restored from a backup counts from
+                    # an older number.
+                    await asyncio.sleep(_REST if self._again else 0)
+                    self._again, after = False, 0
+                    continue
                 for entry in entries:
                     await self._room.acquire()
                     group.create_task(self._take(entry))
@@ -77,6 +84,11 @@ class Dispatch:
             pass  # it comes again after a restart or a reconnection, and changes nothing then
         except GatewayError as why:
             log.error("a message waits", code=why.code)
+            self._again = True
+        except (
+            Exception
+        ) as why:  # one bad message holds no other up; it stays at the relay until the next start
+            log.error("a message failed", kind=type(why).__name__)
         finally:
             self._room.release()
 
@@ -114,6 +126,6 @@ class Dispatch:
                 await self._offers.receipt(text, source, peek(Receipt, text).tid)
             case Ack.NAME:
                 ack = open_message(Ack, text, source)
-                await self._db.run(lambda con: acknowledged(con, ack.of))
+                await self._db.run(lambda con: acknowledged(con, ack.of, source))
             case _:
                 raise HeaderError

@@ -8,7 +8,8 @@ Four kinds of entries, written in the same transaction as the state that they te
     relay    a call that makes the relay forget or know something (delete packs, readers); leaves with its 200
 
 `run` sends what is due, oldest first, each with its own backoff, so that one dead mailbox holds nothing up.
-The same bytes may be sent any number of times.
+Bodies for one slot of a mailbox leave one after another, since a phone counts them. The same bytes may be
+sent any number of times. What nobody acknowledged for 30 days is given up: the relay keeps it no longer.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ _FIRST, _MOST = 2, 300
 """Seconds of backoff."""
 _RESEND = 60
 """Seconds after which a message that the relay took is sent again while its ack is missing."""
+_LIFE = 30 * 86400
+_FINAL = {400, 403, 404, 409, 410, 413}
+"""The relay's refusals that a repetition does not change. Others pass: a site that is not enrolled yet, a clock."""
+_DUE = """
+SELECT * FROM outbox o WHERE next_at<=? AND (kind<>'mailbox' OR NOT EXISTS
+    (SELECT 1 FROM outbox b WHERE b.kind='mailbox' AND b.target=o.target AND b.id<o.id))
+ORDER BY id LIMIT ?
+"""
 
 
 def post(con: Con, kind: str, target: str, body: str | bytes, tid: Tid | None, now: int) -> None:
@@ -43,9 +52,9 @@ def post(con: Con, kind: str, target: str, body: str | bytes, tid: Tid | None, n
     )
 
 
-def acknowledged(con: Con, digest: bytes) -> None:
-    """The other site has this message."""
-    con.execute("DELETE FROM outbox WHERE kind='queue' AND hash=?", (digest,))
+def acknowledged(con: Con, digest: bytes, site: SiteId) -> None:
+    """`site` has this message. Nobody else's word ends what waits for it."""
+    con.execute("DELETE FROM outbox WHERE kind='queue' AND target=? AND hash=?", (site.hex(), digest))
 
 
 def forget(con: Con, kind: str, target: str) -> None:
@@ -70,22 +79,19 @@ class Outbox:
                 await self._signal.wait(seen, 1.0)
 
     def _due(self, con: Con) -> list[sqlite3.Row]:
-        return rows(
-            con, "SELECT * FROM outbox WHERE next_at<=? ORDER BY id LIMIT ?", (self._clock.now(), _BATCH)
-        )
+        return rows(con, _DUE, (self._clock.now(), _BATCH))
 
     async def _send(self, entry: sqlite3.Row) -> None:
         kind, wait, gone = entry["kind"], _RESEND, entry["kind"] != "queue"
         try:
             await self._deliver(kind, entry["target"], entry["body"])
-        except (
-            RelayRefusal
-        ) as why:  # a repetition changes nothing; a message waits for better days all the same
+        except RelayRefusal as why:  # a message waits for better days all the same
             log.warning("outbox entry refused", kind=kind, code=why.code)
-            wait = _MOST
+            wait, gone = _MOST, gone and why.status in _FINAL
         except RelayDownError:
             wait, gone = min(_FIRST * 2 ** entry["attempts"], _MOST), False
         now = self._clock.now()
+        gone = gone or entry["created_at"] < now - _LIFE
 
         def work(con: Con) -> None:
             if gone:
