@@ -30,7 +30,7 @@ async def test_a_result_under_way_is_not_lost(tmp_path: Path) -> None:
     await db.run(listed)
     delivery = Delivery(
         tid=TID, db=db, vault=NOBODY, inbox=NOBODY, prefetch=NOBODY, scu=NOBODY, destination="PACS",
-        folder=tmp_path, workers=NOBODY, clock=SystemClock(), changed=Signal(), deadline=60,
+        folder=tmp_path, workers=NOBODY, clock=SystemClock(), changed=Signal(), deadline=60, largest=2**31,
     )  # fmt: skip
     disk = threading.Event()
     slow = asyncio.create_task(db.run(lambda con: disk.wait()))
@@ -43,7 +43,7 @@ async def test_a_result_under_way_is_not_lost(tmp_path: Path) -> None:
         booking.cancel()
 
     ending = asyncio.create_task(end())
-    while delivery._stored:  # until the booking has taken it
+    while delivery._stored:  # noqa: ASYNC110  # until the booking has taken it
         await asyncio.sleep(0)
     disk.set()
     await asyncio.gather(slow, ending)
