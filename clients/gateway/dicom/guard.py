@@ -50,19 +50,36 @@ class Gate:
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """Why an association is refused: our code, and the reason that the peer is told (PS3.8 9.3.4)."""
+    """Why an association is refused: for us, and what the peer is told (PS3.8 9.3.4)."""
 
     code: str
+    sentence: str
     diagnostic: int
     result: int = 0x01
     source: int = 0x01
 
 
-CALLED_UNKNOWN = Rejection("dicom-called-aet", 0x07)
-CALLING_UNKNOWN = Rejection("dicom-calling-aet", 0x03)
-NOT_LOCAL = Rejection("dicom-not-local", 0x03)
-TOO_MANY = Rejection("dicom-busy", 0x02, result=0x02, source=0x03)
-"""Local limit exceeded, for now."""
+CALLED_UNKNOWN = Rejection(
+    "dicom-called-aet",
+    "A sender called another AE title than this gateway's. Correct it at the sender, or dicom.aet in gateway.toml.",
+    0x07,
+)
+CALLING_UNKNOWN = Rejection(
+    "dicom-calling-aet",
+    "A sender's AE title is not on the list. Add it to dicom.allow_aets in gateway.toml if it may send.",
+    0x03,
+)
+NOT_LOCAL = Rejection(
+    "dicom-not-local",
+    "A sender on another machine was refused, as no AE title is allowed yet. Add it to dicom.allow_aets.",
+    0x03,
+)
+TOO_MANY = Rejection(
+    "dicom-busy",
+    "Too many senders at once; it will try again. Raise dicom.max_associations in gateway.toml if this stays.",
+    0x02, result=0x02, source=0x03,
+)  # fmt: skip
+REJECTIONS = {r.code: r for r in (CALLED_UNKNOWN, CALLING_UNKNOWN, NOT_LOCAL, TOO_MANY)}
 
 
 def admit(
