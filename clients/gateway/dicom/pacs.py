@@ -34,7 +34,7 @@ class BundledPacs:
     ) -> None:
         self.folder, self.aet = folder, aet
         self.stored: list[Received] = []
-        """In the order of their arrival; what an earlier run stored comes first."""
+        """In the order of their arrival; what an earlier run stored comes first, as near as file times tell."""
         self._scp = StorageScp(
             ScpConfig(aet=aet, host=host, port=port, allow_aets=allow, min_free_bytes=2**26), folder
         )
