@@ -21,7 +21,7 @@ from clients.gateway.store.vault import Vault
 from transfer.errors import PeerError
 from transfer.ids import Kid, SiteId
 from transfer.messages import Card, Prekey
-from transfer.prekeys import DELETE_AFTER, RENEW, PrekeyPair, read_prekey
+from transfer.prekeys import DELETE_AFTER, LIFE, RENEW, PrekeyPair, read_prekey
 from transfer.release import Pin
 from transfer.sites import Identity, read_card
 
@@ -134,12 +134,15 @@ class Pins:
     # Our own
 
     async def renew(self) -> None:
-        """Makes today's pre-key if there is none, offers it, erases old private halves."""
+        """Makes today's pre-key if there is none, erases old private halves, offers what the relay does not list:
+        it may have lost them. Raises `RelayDownError`, `RelayRefusal`.
+        """
         now = self._clock.now()
 
-        def work(con: Con) -> tuple[list[tuple[bytes, str]], bool]:
-            newest = value(con, "SELECT max(exp) FROM prekeys") or 0
-            if newest < now + 2 * RENEW:
+        def work(con: Con) -> tuple[list[tuple[bytes, str, bool]], bool]:
+            # one that a wrong clock dated into the future must not stand in for today's
+            newest = value(con, "SELECT max(exp) FROM prekeys WHERE exp<=?", (now + LIFE,)) or 0
+            if newest <= now + LIFE - RENEW:
                 pair = PrekeyPair.generate(self._random)
                 text = pair.publish(self._identity.key, now)
                 exp = read_prekey(text, site=self._identity.site, now=now).exp
@@ -148,15 +151,19 @@ class Pins:
                     (pair.kid, self._vault.seal("prekey", pair.seed + pair.scalar), text, exp),
                 )
             gone = con.execute("DELETE FROM prekeys WHERE exp<?", (now - DELETE_AFTER,)).rowcount
-            waiting = rows(con, "SELECT kid, message FROM prekeys WHERE published=0 AND exp>?", (now,))
-            return [(r["kid"], r["message"]) for r in waiting], gone > 0
+            good = rows(con, "SELECT kid, message, published FROM prekeys WHERE exp>? ORDER BY exp", (now,))
+            return [(r["kid"], r["message"], bool(r["published"])) for r in good], gone > 0
 
-        waiting, erased = await self._db.run(work)
+        good, erased = await self._db.run(work)
         if erased:
             await self._db.scrub()
-        for kid, text in waiting:
-            await self._relay.publish_prekey(kid, text)
-            await self._db.run(partial(self._published, kid=kid))
+        listed: list[str] = []
+        if any(published for _, _, published in good):
+            listed = await self._relay.prekeys(self._identity.site)
+        for kid, text, published in good:
+            if not published or text not in listed:
+                await self._relay.publish_prekey(kid, text)
+                await self._db.run(partial(self._published, kid=kid))
 
     @staticmethod
     def _published(con: Con, kid: bytes) -> None:
