@@ -29,7 +29,7 @@ _PATIENCE = 60.0
 _STEP = 20.0
 """Seconds in which S has to answer one step of the handshake (protocol s. 10)."""
 _RUNS = 3
-_APPEAR = 5.0
+_APPEAR = 3.0
 """Seconds in which a link that was shown just now may not be at the relay yet."""
 
 

@@ -35,10 +35,11 @@ PATIENCE = 60.0
 SENDER, RECEIVER = "Valley ED", "Lakeside Trauma Center"
 _LOOK = 0.02
 _OTHER_CLOCK = (
-    "import sys, time; now, skew = time.time, int(sys.argv.pop(1)); time.time = lambda: now() + skew;"
+    "import pathlib, sys, time; now, clock = time.time, pathlib.Path(sys.argv.pop(1));"
+    " time.time = lambda: now() + int(clock.read_text());"
     " from clients.cli import main; main(prog_name='trauma-transfer')"
 )
-"""The command line on a machine whose clock is wrong."""
+"""The command line on a machine whose clock is wrong, by as many seconds as stand in a file."""
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
@@ -94,21 +95,39 @@ class Program(Party):
 class Gateway(Program):
     """`gateway run DIR`, and its control socket."""
 
-    def __init__(self, folder: Path, skew: int = 0) -> None:
-        self.folder, self.skew = folder, skew
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._clock = folder, folder.parent / f"{folder.name}.clock"
         super().__init__(folder.name, folder.parent / f"{folder.name}.log")
         self.engine = ControlEngine(folder)
 
     async def start(self) -> dict[str, Any]:
         """Until it listens."""
         argv = ("gateway", "run", str(self.folder), "--json")
-        self._argv = (
-            (sys.executable, "-c", _OTHER_CLOCK, str(self.skew), *argv) if self.skew else tuple(tool(*argv))
-        )
+        wrong = (sys.executable, "-c", _OTHER_CLOCK, str(self._clock), *argv)
+        self._argv = wrong if self._clock.exists() else tuple(tool(*argv))
         ready = await super().start()
         self.engine = ControlEngine(self.folder)
         await self.engine.open()
         return ready
+
+    def turn_clock(self, seconds: int) -> None:
+        """Moves the clock of a gateway that was started with a wrong one, or that is to be."""
+        new = self._clock.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.replace(self._clock)
+
+    async def restart(self, clock: int = 0) -> None:
+        """Ends it gently and starts it, with a clock that is wrong by so many seconds."""
+        await self.stop()
+        self.turn_clock(clock)
+        await self.start()
+
+    async def set_clock(self) -> None:
+        """Ends what `restart` began."""
+        if self._clock.exists():
+            await self.stop()
+            self._clock.unlink()
+            await self.start()
 
     async def kill(self) -> None:
         """kill -9."""
@@ -119,12 +138,6 @@ class Gateway(Program):
         """Ends it gently."""
         await self.engine.close()
         await super().stop()
-
-    async def restart(self, skew: int = 0) -> None:
-        """Ends it gently and starts it, with another clock."""
-        await self.stop()
-        self.skew = skew
-        await self.start()
 
     @property
     def dicom_port(self) -> int:
@@ -177,6 +190,11 @@ class Link:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
         await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Ends the connections that are there."""
+        for pump in self._pumps:
+            pump.cancel()
 
     def hold(self, direction: str, after: int) -> None:
         """Keeps back what goes in `direction` ("up": to the target, "down") after so many bytes more."""
@@ -296,6 +314,8 @@ class Programs:
                 await program.start()
             else:
                 program.resume()
+        for site in (self.sender, self.receiver):
+            await site.set_clock()
 
     async def close(self) -> None:
         """Ends everybody."""
