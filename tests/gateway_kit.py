@@ -148,6 +148,21 @@ class House:
         files = [self.folder / f"gateway.db{end}" for end in ("", "-wal")]
         return [f.name for f in files if f.exists() and any(x in f.read_bytes() for x in secrets_)]
 
+    @asynccontextmanager
+    async def full_disk(self) -> AsyncIterator[None]:
+        """The database cannot grow (SQLITE_FULL, as on a full disk) until the block ends."""
+        pages = await self.value("PRAGMA page_count")
+        free = await self.value("PRAGMA freelist_count")
+        if free:
+            await self.execute("CREATE TABLE IF NOT EXISTS ballast (x BLOB)")
+            await self.execute("INSERT INTO ballast VALUES (zeroblob(?))", (free + 1) * 4096)
+            pages = await self.value("PRAGMA page_count")
+        await self.execute(f"PRAGMA max_page_count={pages}")
+        try:
+            yield
+        finally:
+            await self.execute("PRAGMA max_page_count=1073741823")
+
     # Instances
 
     def file(self, ds: Dataset | None = None, syntax: str = EXPLICIT, **changes: Any) -> Path:

@@ -12,7 +12,7 @@ import asyncio
 import structlog
 
 from clients.gateway.clock import Clock
-from clients.gateway.errors import AbsentError, GatewayError, RelayDownError
+from clients.gateway.errors import AbsentError, DiskFullError, GatewayError, RelayDownError
 from clients.gateway.peers.outbox import acknowledged
 from clients.gateway.peers.pins import Pins
 from clients.gateway.peers.relay import RelayClient, RelayRefusal, SiteEntry
@@ -28,7 +28,7 @@ from transfer.messages import Ack, Close, Offer, Receipt, Release, name_of, open
 log = structlog.get_logger()
 _AT_ONCE = 16
 _REST = 2.0
-"""Seconds before what could not be stored (a full disk) is asked for again."""
+"""Seconds before what a full disk did not take is tried again."""
 
 
 class Dispatch:
@@ -47,7 +47,6 @@ class Dispatch:
         self._db, self._relay, self._pins, self._clock = db, relay, pins, clock
         self._doors, self._offers, self._inbox = doors, offers, inbox
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._again = False
         self.reachable = False
         """The last call to the queue was answered."""
 
@@ -65,11 +64,8 @@ class Dispatch:
                     pause = min(pause * 2, 5.0)
                     continue
                 known, self.reachable, pause = self.reachable, True, 0.25
-                if after and (self._again or not known):
-                    # All of it again: what could not be stored; and a relay restored from a backup counts from
-                    # an older number.
-                    await asyncio.sleep(_REST if self._again else 0)
-                    self._again, after = False, 0
+                if after and not known:
+                    after = 0  # a relay restored from a backup counts from an older number
                     continue
                 for entry in entries:
                     await self._room.acquire()
@@ -78,19 +74,25 @@ class Dispatch:
 
     async def _take(self, entry: SiteEntry) -> None:
         try:
-            await self.handle(entry)
+            await self._stored(entry)
             await self._relay.ack([entry.seq])
         except (RelayDownError, RelayRefusal):
             pass  # it comes again after a restart or a reconnection, and changes nothing then
         except GatewayError as why:
             log.error("a message waits", code=why.code)
-            self._again = True
-        except (
-            Exception
-        ) as why:  # one bad message holds no other up; it stays at the relay until the next start
+        except Exception as why:  # it holds no other up, and stays at the relay until the next start
             log.error("a message failed", kind=type(why).__name__)
         finally:
             self._room.release()
+
+    async def _stored(self, entry: SiteEntry) -> None:
+        """`handle`, again while the disk is full: nothing behind it could be stored either."""
+        while True:
+            try:
+                return await self.handle(entry)
+            except DiskFullError as why:
+                log.error("a message waits", code=why.code)
+            await asyncio.sleep(_REST)
 
     async def handle(self, entry: SiteEntry) -> None:
         """One entry. Raises a `GatewayError` where its effect could not be stored; then it stays in the queue."""
