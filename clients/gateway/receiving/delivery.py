@@ -49,6 +49,8 @@ T = TypeVar("T")
 _AHEAD = 8
 """Items restored ahead of the PACS: bounds the memory and the disk."""
 _BAD_PACK = 3
+_MARKED = 32
+"""Items that one commit marks as on their way."""
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 
 
@@ -85,6 +87,7 @@ class Delivery:
         self._settled: set[int] = set()
         self._hashes: dict[int, bytes] = {}
         self._labelled: set[int] = set()
+        self._marked = 0
         self._stored: list[int] = []
         self._failed: list[tuple[int, int | None, str]] = []
         self._results = asyncio.Event()
@@ -297,8 +300,15 @@ class Delivery:
             await asyncio.to_thread(ready.path.unlink, True)
 
     async def _sending(self, no: int) -> None:
+        """On disk before the first byte goes: `no` may be at the PACS. One commit says it for the next few too."""
+        if no < self._marked:
+            return
+        self._marked = min(no + _MARKED, self._chain.items)
         await self._db.run(
-            lambda con: con.execute("UPDATE ledger SET state='sending' WHERE tid=? AND no=?", (self._tid, no))
+            lambda con: con.execute(
+                "UPDATE ledger SET state='sending' WHERE tid=? AND state='listed' AND no>=? AND no<?",
+                (self._tid, no, self._marked),
+            )
         )
 
     async def _fail(self, no: int, status: int | None, note: str) -> None:
