@@ -29,6 +29,9 @@ _SMALL = aiohttp.ClientTimeout(total=20, connect=8)
 _LONG = aiohttp.ClientTimeout(total=POLL + 15, connect=8)
 _BULK = aiohttp.ClientTimeout(total=300, connect=8, sock_read=30)
 _ANSWER_CAP = 8 * 2**20
+_NOT_TRUSTED = (
+    "The relay's certificate is not trusted here. Set relay.ca_file in gateway.toml if it is of a CA of your own."
+)
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 T = TypeVar("T")
 
@@ -154,6 +157,8 @@ class RelayClient:
             ) as answer:  # fmt: skip
                 self._learn_clock(answer.headers.get("TT1-Time", ""))
                 data = await _read(answer)
+        except aiohttp.ClientConnectorCertificateError:
+            raise RelayDownError(_NOT_TRUSTED) from None
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise RelayDownError from None
         if answer.status < 300:
