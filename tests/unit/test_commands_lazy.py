@@ -1,0 +1,126 @@
+"""The command line is what scripts rely on: exactly these commands, arguments and options, each with an example."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from clients.cli import main
+from clients.commands.lazy import LazyGroup
+from relay.__main__ import main as relay
+
+EXPECTED = {
+    "relay run": ["--config", "--listen", "--data", "--tls-cert", "--tls-key"],
+    "relay enroll": ["DIR", "CARD"],
+    "gateway init": [
+        "DIR", "--name", "--relay", "--ca-file", "--aet", "--dicom", "--allow-aet", "--http", "--http-cert",
+        "--http-key", "--pacs",
+    ],
+    "gateway run": ["DIR"],
+    "gateway card": ["DIR", "--qr"],
+    "gateway pin": ["DIR", "CARD", "--fingerprint"],
+    "gateway echo": ["DIR"],
+    "user add": ["DIR", "NAME", "--role"],
+    "send": ["DIR", "--path", "--study", "--latest", "--to", "--reason"],
+    "phone": ["LINK", "--pin", "--approve", "--deny", "--as", "--name", "--relationship", "--ca-file"],
+    "status": ["DIR", "[TRANSFER]"],
+    "cancel": ["DIR", "TRANSFER"],
+    "reopen": ["DIR", "TRANSFER"],
+    "demo": ["--path", "--pacs", "--headless", "--keep"],
+}  # fmt: skip
+"""Item 6 of the command line's promise; `--json` and `--help` are everywhere."""
+
+
+def commands(group: click.Command, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command by its full name; those of the relay from its own program."""
+    assert isinstance(group, click.Group)
+    with click.Context(group) as ctx:
+        for name in group.list_commands(ctx):
+            command = relay if prefix + name == "relay" else group.get_command(ctx, name)
+            assert command is not None
+            if isinstance(command, click.Group):
+                yield from commands(command, f"{prefix}{name} ")
+            else:
+                yield prefix + name, command
+
+
+FOUND = dict(commands(main))
+
+
+def shown(command: click.Command) -> list[str]:
+    """Arguments by their metavar, options by their long name; in the order of the code."""
+    names = []
+    with click.Context(command) as ctx:
+        for param in command.get_params(ctx):
+            names.append(
+                param.make_metavar(ctx) if isinstance(param, click.Argument) else max(param.opts, key=len)
+            )
+    return names
+
+
+def test_exactly_these_commands() -> None:
+    assert sorted(FOUND) == sorted(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_exactly_these_options(name: str) -> None:
+    assert sorted(shown(FOUND[name])) == sorted([*EXPECTED[name], "--json", "--help"])
+
+
+@pytest.mark.parametrize("name", ["", "gateway", "user", *EXPECTED])
+def test_help_has_an_example(name: str) -> None:
+    words = name.split()
+    program: click.Command = main
+    if words[:1] == ["relay"]:
+        program, words = relay, words[1:]
+    done = CliRunner().invoke(program, [*words, "--help"])
+    assert done.exit_code == 0
+    example = done.output.partition("Example: trauma-transfer ")[2]
+    assert example.startswith(name)
+    assert example.strip()
+
+
+def test_the_groups_lines_are_those_of_the_commands() -> None:
+    """A lazy group's help is written beside it: every place is a command."""
+    groups = [main, *(FOUND_GROUP for FOUND_GROUP in _groups())]
+    for group in groups:
+        assert isinstance(group, LazyGroup)
+        with click.Context(group) as ctx:
+            assert list(group.places) == group.list_commands(ctx)
+            for name, place in group.places.items():
+                command = group.get_command(ctx, name)
+                assert command is not None
+                assert command.name == name
+                assert place.help.endswith(".")
+            assert group.get_command(ctx, "nothing") is None
+
+
+def _groups() -> Iterator[click.Command]:
+    with click.Context(main) as ctx:
+        for name in ("gateway", "user"):
+            command = main.get_command(ctx, name)
+            assert command is not None
+            yield command
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = CliRunner().invoke(main, ["nothing"])
+    assert done.exit_code == 2
+    assert "No such command 'nothing'" in done.output
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["gateway", "--help"], ["gateway", "init", "--help"]])
+def test_help_imports_no_engine(argv: list[str]) -> None:
+    code = (
+        "import sys\nfrom clients.cli import main\n"
+        f"try: main({argv!r}, prog_name='trauma-transfer')\n"
+        "except SystemExit: print(chr(10).join(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {line.partition(".")[0] for line in done.stdout.splitlines()}
+    assert loaded & {"aiohttp", "pydicom", "pynetdicom", "numpy", "structlog"} == set()
