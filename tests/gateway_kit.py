@@ -166,16 +166,24 @@ class House:
     # Instances
 
     def file(self, ds: Dataset | None = None, syntax: str = EXPLICIT, **changes: Any) -> Path:
-        """A whole instance in `incoming`, as the SCP leaves it."""
+        """A whole instance, not yet in `incoming`."""
         ds = ds if ds is not None else an_instance(**changes)
-        path = self.studies.incoming / f"{secrets.token_hex(16)}.dcm"
+        made = self.folder / "made"
+        made.mkdir(exist_ok=True)
+        path = made / f"{secrets.token_hex(16)}.dcm"
         write_part10(path, encoded(ds, syntax), ds.SOPClassUID, ds.SOPInstanceUID, syntax)
         return path
 
+    def land(self, path: Path) -> Path:
+        """In `incoming`, as the SCP leaves it before it tells."""
+        return path.rename(self.studies.incoming / path.name)
+
     async def adopt(self, *files: Path, source: str = "CT1") -> list[Adopted]:
-        """Takes files in through the running room."""
+        """Takes files in, in this order, through the running room."""
         async with running(self.studies.run()), asyncio.timeout(PATIENCE):
-            return list(await asyncio.gather(*(self.studies.adopt(Arrival(f, source)) for f in files)))
+            await self.studies.adopt(Arrival(self.studies.incoming / "nothing.dcm", source))  # it has swept
+            arrivals = [Arrival(self.land(f) if f.parent.name == "made" else f, source) for f in files]
+            return list(await asyncio.gather(*map(self.studies.adopt, arrivals)))
 
     async def a_study(self, instances: int = 3, *, close: bool = True, **changes: Any) -> str:
         """A study of small images; its id here."""

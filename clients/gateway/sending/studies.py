@@ -2,8 +2,8 @@
 
 A file is in `DIR/incoming`, whole and on disk, before this module hears of it: the SCP answered 0x0000, so
 it may not be lost. `adopt` reads its header, hashes its data set and gives it a row; a file without a row
-is adopted at the next start. What cannot be used goes to `DIR/refused` with a named reason and is counted
-at its study, never deleted silently:
+(a crash, a full disk) is adopted later. What cannot be used goes to `DIR/refused` with a named reason and is
+counted at its study; it stays there as long as a study does:
 
     dicom-two-patients   another patient's identity in the same study
     dicom-conflict       a SOP Instance UID that is here already, with other bytes
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sqlite3
 import uuid
 from pathlib import Path
 
@@ -33,6 +34,10 @@ from transfer.states import OPEN_SENDER
 log = structlog.get_logger()
 _BATCH = 32
 _CHUNK = 2**20
+_RETRY = 5.0
+"""Seconds after which files that a full disk left without a row are tried again."""
+_GONE = "gone"
+"""No code of a refusal: an earlier start has put this file away, before its sender's event came."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -66,6 +71,8 @@ class Studies:
         for path in (self.incoming, self.refused):
             path.mkdir(mode=0o700, exist_ok=True)
         self._queue: asyncio.Queue[tuple[Arrival, asyncio.Future[Adopted]]] = asyncio.Queue(1000)
+        self._early: dict[str, Adopted] = {}
+        self._owing = False
 
     async def adopt(self, arrival: Arrival) -> Adopted:
         """Takes one file in; returns when it has its row or its refusal."""
@@ -77,50 +84,83 @@ class Studies:
         """Adopts what comes, in batches of one transaction, until cancelled."""
         await self._adopt_leftovers()
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < _BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            results = await self._adopt_batch([arrival for arrival, _ in batch])
-            for (_, done), result in zip(batch, results, strict=True):
-                if not done.cancelled():
-                    done.set_result(result)
+            batch = await self._next_batch()
+            if not batch:
+                await self._adopt_leftovers()
+                continue
+            results = [Adopted("", "gateway")] * len(batch)
+            try:
+                results = await self._adopt_batch([arrival for arrival, _ in batch])
+            finally:  # whatever happened: nobody waits for ever, and the files are in `incoming`
+                for (_, done), result in zip(batch, results, strict=True):
+                    if not done.done():
+                        done.set_result(result)
             self._tell()
+
+    async def _next_batch(self) -> list[tuple[Arrival, asyncio.Future[Adopted]]]:
+        """What has come; nothing, after a while, where files wait for their row."""
+        try:
+            async with asyncio.timeout(_RETRY if self._owing else None):
+                batch = [await self._queue.get()]
+        except TimeoutError:
+            return []
+        while len(batch) < _BATCH and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
 
     def _tell(self) -> None:
         self._arrived.set()
         self._changed.set()
 
     async def _adopt_leftovers(self) -> None:
+        self._owing = False
         known = await self._db.run(lambda con: {r[0] for r in rows(con, "SELECT file FROM instances")})
         left = [p for p in self.incoming.iterdir() if p.suffix == ".dcm" and p.name not in known]
         for i in range(0, len(left), _BATCH):
-            await self._adopt_batch([Arrival(p, "") for p in left[i : i + _BATCH]])
+            paths = left[i : i + _BATCH]
+            for path, result in zip(
+                paths, await self._adopt_batch([Arrival(p, "") for p in paths]), strict=True
+            ):
+                if result.code:
+                    self._early[path.name] = result
+        if left:
+            self._tell()
 
     async def _adopt_batch(self, arrivals: list[Arrival]) -> list[Adopted]:
         readings = await asyncio.to_thread(lambda: [_read(a) for a in arrivals])
         now = self._clock.now()
 
         def work(con: Con) -> list[Adopted]:
-            return [
-                self._refuse(con, a, r, now) if isinstance(r, str) else self._insert(con, r, now)
-                for a, r in zip(arrivals, readings, strict=True)
-            ]
+            return [self._adopt(con, a, r, now) for a, r in zip(arrivals, readings, strict=True)]
 
         try:
             results = await self._db.run(work)
-        except GatewayError as why:  # the files stay in `incoming` and are adopted at the next start
+        except GatewayError as why:  # the files stay in `incoming`
+            self._owing = True
             return [Adopted("", why.code) for _ in arrivals]
         await asyncio.to_thread(self._put_away, arrivals, results)
         return results
 
+    def _adopt(self, con: Con, arrival: Arrival, read: _Read | str, now: int) -> Adopted:
+        if read == _GONE:
+            return self._early.pop(arrival.path.name, Adopted("", "dicom-unreadable"))
+        return (
+            self._refuse(con, arrival, read, now) if isinstance(read, str) else self._insert(con, read, now)
+        )
+
     def _put_away(self, arrivals: list[Arrival], results: list[Adopted]) -> None:
         for arrival, result in zip(arrivals, results, strict=True):
-            if result.code == "same":
-                arrival.path.unlink(missing_ok=True)
-            elif result.code:
-                os.replace(arrival.path, self.refused / arrival.path.name)
+            try:
+                if result.code == "same":
+                    arrival.path.unlink(missing_ok=True)
+                elif result.code and arrival.path.exists():
+                    os.replace(arrival.path, self.refused / arrival.path.name)
+            except OSError as why:  # at the next start
+                log.error("a refused file cannot be put away", kind=type(why).__name__)
 
     def _refuse(self, con: Con, arrival: Arrival, code: str, now: int, study: str = "") -> Adopted:
+        if value(con, "SELECT 1 FROM refusals WHERE file=?", (arrival.path.name,)):
+            return Adopted(study, code)  # counted before a crash, not yet put away
         con.execute(
             "INSERT INTO refusals (study, code, file, source, at) VALUES (?,?,?,?,?)",
             (study or None, code, arrival.path.name, arrival.source, now),
@@ -142,9 +182,7 @@ class Studies:
             )  # fmt: skip
         else:
             ident = study["id"]
-            if _other_patient(study["patient_id"], h.patient_id) or _other_patient(
-                study["birth_date"], h.birth_date
-            ):
+            if _other_patient(study, h):
                 return self._refuse(con, read.arrival, "dicom-two-patients", now, ident)
             twin = one(
                 con, "SELECT hash, file FROM instances WHERE study=? AND sop_uid=?", (ident, h.sop_uid)
@@ -155,6 +193,7 @@ class Studies:
                 if twin["hash"] == read.hash:
                     return Adopted(ident, "same")
                 return self._refuse(con, read.arrival, "dicom-conflict", now, ident)
+            _learn(con, ident, h)
         self._insert_instance(con, ident, read, now)
         return Adopted(ident)
 
@@ -212,29 +251,41 @@ class Studies:
             self._tell()
 
     async def forget_old(self, keep: int) -> None:
-        """Deletes studies whose last image and last transfer are over for `keep` seconds, with their files."""
-        before = self._clock.now() - keep
+        """Deletes studies whose last image and last transfer are over for `keep` seconds, and refused files as old.
+
+        The files go before their rows: what a crash leaves is deleted the next time, and never adopted again.
+        """
+        now = self._clock.now()
+        before = now - keep
         marks = ",".join("?" * len(OPEN_SENDER))
 
-        def work(con: Con) -> list[str]:
+        def work(con: Con) -> int:
             old = rows(
                 con,
                 "SELECT id FROM studies t WHERE closed=1 AND last_at<? AND NOT EXISTS (SELECT 1 FROM sends s"
-                f" WHERE s.study=t.id AND (s.state IN ({marks}) OR s.ended_at>=?)) LIMIT 20",
+                f" WHERE s.study=t.id AND (s.state IN ({marks}) OR s.ended_at>=?)) LIMIT 2",
                 (before, *OPEN_SENDER, before),
             )
-            files: list[str] = []
             for (study,) in old:
-                files += [r[0] for r in rows(con, "SELECT file FROM instances WHERE study=?", (study,))]
+                for row in rows(con, "SELECT file FROM instances WHERE study=?", (study,)):
+                    (self.incoming / row["file"]).unlink(missing_ok=True)
                 con.execute("DELETE FROM studies WHERE id=?", (study,))
-            return files
+                audit.record(con, "gateway", "study.forget", study, "", now)
+            refused = rows(con, "SELECT id, file FROM refusals WHERE at<? LIMIT 1000", (before,))
+            for row in refused:
+                (self.refused / row["file"]).unlink(missing_ok=True)
+                con.execute("DELETE FROM refusals WHERE id=?", (row["id"],))
+            return len(old) + len(refused)
 
-        for name in await self._db.run(work):
-            (self.incoming / name).unlink(missing_ok=True)
+        if await self._db.run(work):
+            await self._db.scrub()
+            self._changed.set()
 
 
 def _read(arrival: Arrival) -> _Read | str:
     """Header, data-set length and hash of a file; or the code of what is wrong with it."""
+    if not arrival.path.exists():
+        return _GONE
     try:
         header = read_header(arrival.path)
         digest, size = hashlib.sha256(), 0
@@ -250,5 +301,31 @@ def _read(arrival: Arrival) -> _Read | str:
     return _Read(arrival, header, size, digest.digest())
 
 
-def _other_patient(a: str, b: str) -> bool:
-    return bool(a and b and a != b)
+def _other_patient(study: sqlite3.Row, h: InstanceHeader) -> bool:
+    """Whether an instance names another patient than its study: by id and birth date, or by name where neither is
+    known on both sides. A name alone decides nothing else: it is spelt in many ways.
+    """
+    pairs = [
+        (a, b)
+        for a, b in ((study["patient_id"], h.patient_id), (study["birth_date"], h.birth_date))
+        if a and b
+    ]
+    if not pairs:
+        names = [_letters(study["patient_name"]), _letters(h.patient_name)]
+        pairs = [(names[0], names[1])] if all(names) else []
+    return any(a != b for a, b in pairs)
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _learn(con: Con, study: str, h: InstanceHeader) -> None:
+    """What the study's first instances did not say."""
+    known = {
+        "patient_name": h.patient_name, "patient_id": h.patient_id, "issuer": h.issuer, "birth_date": h.birth_date,
+        "sex": h.sex, "accession": h.accession, "date": h.study_date, "time": h.study_time,
+        "description": h.study_description,
+    }  # fmt: skip
+    sets = ", ".join(f"{name}=CASE {name} WHEN '' THEN ? ELSE {name} END" for name in known)
+    con.execute(f"UPDATE studies SET {sets} WHERE id=?", (*known.values(), study))
