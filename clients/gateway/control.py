@@ -8,14 +8,16 @@ the result as the view's JSON; an error has its code and sentence.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 from aiohttp import web
 
 from clients.gateway.errors import BusyError, GatewayError
@@ -49,6 +51,8 @@ METHODS: dict[str, Any] = {
     "users": list[UserView],
 }
 _POLL = 0.2
+_ADDRESS = 100
+log = structlog.get_logger()
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,7 +64,7 @@ class ControlServer:
     """Serves an engine at `DIR/control.sock`."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
-        self._engine, self._path = engine, folder / "control.sock"
+        self._engine, self._folder, self._path = engine, folder, folder / "control.sock"
         app = web.Application(client_max_size=2**20)
         app.router.add_post("/", self._handle)
         app.router.add_get("/", self._hello)
@@ -72,7 +76,8 @@ class ControlServer:
         await self._runner.setup()
         mask = os.umask(0o177)
         try:
-            await web.UnixSite(self._runner, str(self._path)).start()
+            with _short(self._folder) as path:
+                await web.UnixSite(self._runner, path).start()
         finally:
             os.umask(mask)
 
@@ -94,6 +99,10 @@ class ControlServer:
             return web.json_response({"error": why.code, "sentence": why.sentence}, status=409)
         except (msgspec.MsgspecError, TypeError):
             return web.json_response({"error": "header", "sentence": "The call cannot be read."}, status=400)
+        except Exception as why:  # an error of ours: named in the log, a sentence for whoever called
+            log.error("a call failed", method=call.method, kind=type(why).__name__)
+            error = GatewayError()
+            return web.json_response({"error": error.code, "sentence": error.sentence}, status=500)
         return web.Response(body=msgspec.json.encode(result), content_type="application/json")
 
 
@@ -101,13 +110,15 @@ class ControlEngine:
     """An `Engine` over the control socket. Raises `BusyError` where nobody listens."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = str(folder / "control.sock")
+        self._folder = folder
+        self._ends = contextlib.ExitStack()
         self._session: aiohttp.ClientSession | None = None
         self.name, self.site = "", ""
 
     async def open(self) -> None:
         """Connects."""
-        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._path))
+        path = self._ends.enter_context(_short(self._folder))
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path))
         try:
             async with self._session.get("http://gateway/") as answer:
                 hello = await answer.json()
@@ -120,6 +131,7 @@ class ControlEngine:
         """Disconnects."""
         if self._session is not None:
             await self._session.close()
+        self._ends.close()
 
     async def _call(self, method: str, *args: Any) -> Any:
         assert self._session is not None, "not open"
@@ -202,6 +214,20 @@ class ControlEngine:
 
     async def session_drop(self, token_hash: str) -> None:
         raise GatewayError(code="method")
+
+
+@contextlib.contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """The socket's path; through the open folder where it is longer than a UNIX address may be (unix(7))."""
+    path = str(folder / "control.sock")
+    if len(os.fsencode(path)) <= _ADDRESS or not Path("/proc/self/fd").is_dir():
+        yield path
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{fd}/control.sock"
+    finally:
+        os.close(fd)
 
 
 def actor() -> str:

@@ -59,9 +59,9 @@ def read_identity(con: Con, vault: Vault) -> Identity:
 
 
 def own_card(folder: Path, identity: Identity, clock: Clock | None = None) -> str:
-    """This site's signed card, from its configuration."""
+    """This site's signed card, from its configuration: it receives where it has a PACS."""
     config = load_config(folder)
     return identity.card(
         name=config.site.name, place=config.site.place, relay=config.relay.url, page=config.site.page,
-        roles=list(config.site.roles), now=(clock or SystemClock()).now(),
+        roles=[r for r in config.site.roles if r == "send" or config.pacs is not None] or ["send"], now=(clock or SystemClock()).now(),
     )  # fmt: skip

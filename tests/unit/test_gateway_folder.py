@@ -84,7 +84,7 @@ async def test_the_card_is_what_the_configuration_says(tmp_path: Path) -> None:
         "",
         NOW,
     )
-    assert card.roles == ["send", "receive"]
+    assert card.roles == ["send"]  # it has no PACS
 
 
 async def test_another_folder_s_key_or_an_empty_database_is_said_in_words(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Who may come in: connections are counted before a thread is started for one, and a caller is judged by its titles.
 
-pynetdicom counts associations, not connections; two hundred silent ones locked real peers out of it. Here
+pynetdicom lets every connection count as an association; two hundred silent ones locked real peers out. Here
 each address has a share, all together have a limit, an accepted socket has a deadline for everything, and
 what is beyond is closed at once. Titles are not secrets: they keep mistakes out, not attackers. For those the
 port stays inside the hospital, behind its firewall.

@@ -415,5 +415,4 @@ _DECLINED = {
     "kid-unknown": "The receiving site changed its key. Send the study again; nobody needs to be told why.",
     "clock": "The clocks of the two sites differ by more than ten minutes. Set the clock, then send again.",
     "expired": "The receiving site got the answer too late. Send the study again.",
-    "unknown-site": "The receiving site has not paired this one. Call its PACS administrator.",
 }
