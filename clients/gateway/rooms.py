@@ -247,7 +247,7 @@ class Rooms:
         return Packer(
             cid=cid, study=study, db=self.db, vault=self.vault, identity=self.identity, random=self.random,
             incoming=self.studies.incoming, spool=self.folder / "spool", workers=self.workers, arrived=self.arrived,
-            packed=self.packed, bucket=self.uploader.bucket,
+            packed=self.packed, bucket=self.uploader.bucket, clock=self.clock,
         )  # fmt: skip
 
     async def _keep_deliveries(self) -> None:

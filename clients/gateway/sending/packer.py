@@ -5,15 +5,19 @@ into the stream in clinical order (scouts, then series as they began) and cut in
 once, fsynced, and then committed together with the items that it completes: that commit is the only
 progress there is. After a crash the stream goes on behind the last committed pack; an instance that was cut
 in half has no item, is coded again and gets a new place, and the bytes that nobody names are passed over by
-R.
+R. The same holds for a packer that failed (a full disk) and is run again.
+
+An instance whose file was changed or lost on this disk is not sent: staff see an alarm, the last record says
+that its series wants more than it has, and neither side ever calls such a transfer complete.
 
 The first instance goes alone, then packs grow with the measured speed. A manifest record follows the first
-item, every 16 packs, every closed series and 5 seconds at the latest; the last one says `end`.
+item, every 16 packs and 5 seconds at the latest; the last one closes every series and says `end`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import time
@@ -26,7 +30,9 @@ import msgspec
 import structlog
 
 from clients.gateway import codec
-from clients.gateway.clock import Random, Signal
+from clients.gateway.clock import Clock, Random, Signal
+from clients.gateway.errors import DiskFullError
+from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
 from transfer.ids import Cid, ContentKey, Digest
@@ -49,6 +55,14 @@ SELECT i.*, s.no AS series_order FROM instances i JOIN series s ON s.study=i.stu
 WHERE i.study=? AND i.id<=? AND NOT EXISTS (SELECT 1 FROM items x WHERE x.cid=? AND x.instance=i.id)
 ORDER BY s.scout DESC, s.no, i.number, i.id LIMIT ?
 """
+
+_NAME_SERIES = """
+INSERT OR IGNORE INTO spool_series (cid, no, uid)
+SELECT ?1, (SELECT count(*) FROM spool_series WHERE cid=?1) + row_number() OVER (ORDER BY s.no) - 1, s.uid
+FROM series s WHERE s.study=?2 AND s.uid NOT IN (SELECT uid FROM spool_series WHERE cid=?1)
+AND EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid AND i.id<=p.frozen)
+"""
+"""A series of which no image could be sent is named all the same."""
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -89,8 +103,9 @@ class Packer:
         arrived: Signal,
         packed: Signal,
         bucket: Callable[[], int],
+        clock: Clock,
     ) -> None:
-        self.cid, self._study = cid, study
+        self.cid, self._study, self._clock = cid, study, clock
         self._db, self._vault, self._identity, self._random = db, vault, identity, random
         self._incoming, self._spool, self._workers = incoming, spool / cid.hex(), workers
         self._arrived, self._packed, self._bucket = arrived, packed, bucket
@@ -101,8 +116,22 @@ class Packer:
 
     async def run(self) -> None:
         """Until the last record is written. Raises `DiskFullError`; begin again then, nothing is lost."""
-        if not await self._load():
-            return
+        try:
+            if await self._load():
+                await self._pack_study()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """What memory holds is worth nothing after a failure: the database says where to go on."""
+        for _, coding in self._coding:
+            coding.cancel()
+        self._coding.clear()
+        self._placed.clear()
+        self._taken.clear()
+        self._broken.clear()
+
+    async def _pack_study(self) -> None:
         while True:
             seen = self._arrived.seen
             frozen = await self._refill()
@@ -160,7 +189,8 @@ class Packer:
             )
             frozen = value(con, "SELECT frozen FROM spools WHERE cid=?", (self.cid,))
             limit = frozen if frozen is not None else 2**62
-            found = rows(con, _NEXT, (self._study, limit, self.cid, _CANDIDATES + len(self._taken)))
+            passed = len(self._taken) + len(self._broken)
+            found = rows(con, _NEXT, (self._study, limit, self.cid, _CANDIDATES + passed))
             return frozen is not None, [
                 _Source(r["id"], r["series"], r["file"], r["data_offset"], r["hash"], r["syntax"])
                 for r in found
@@ -181,8 +211,9 @@ class Packer:
             name, body = await coding
         except (OSError, ValueError) as why:
             log.error("instance cannot be read", kind=type(why).__name__)
-            self._broken.add(source.id)  # listed at the desk: the study's files were changed on disk
+            self._broken.add(source.id)
             self._taken.discard(source.id)
+            await self._db.run(self._say_broken)
             return
         self._placed.append(_Placed(source, name, self._cutter.end, len(body)))
         self._cutter.add(body)
@@ -190,6 +221,15 @@ class Packer:
         await self._pack_all(flush=first)
         if self._due():
             await self._record()
+
+    def _say_broken(self, con: Con) -> None:
+        now = self._clock.now()
+        for row in rows(con, "SELECT tid FROM sends WHERE cid=?", (self.cid,)):
+            audit.alarm(
+                con, row["tid"], "unsent",
+                "An image of this study was changed or lost on this gateway's disk and cannot be sent. Send the study"
+                " again from its source.", now,
+            )  # fmt: skip
 
     # Packs
 
@@ -201,6 +241,8 @@ class Packer:
             if body is None:
                 return
             await self._pack(body, start + len(body))
+            if self._loose >= RECORD_PACKS:
+                await self._record()
 
     async def _pack(self, body: bytes, end: int) -> None:
         size, digest = await self._seal("D", body)
@@ -291,6 +333,8 @@ class Packer:
             )
             if end:
                 con.execute("UPDATE spool_series SET closed=1 WHERE cid=?", (self.cid,))
+                unsent = sum(s.want for s in self._all_series(con)) - total
+                con.execute("UPDATE spools SET unsent=? WHERE cid=?", (unsent, self.cid))
 
         await self._db.run(work)
         self._n += 1
@@ -320,20 +364,28 @@ class Packer:
                 (self.cid, _RECORD_ITEMS),
             )
         ]  # fmt: skip
-        frozen = value(con, "SELECT frozen FROM spools WHERE cid=?", (self.cid,))
+        if end:
+            con.execute(_NAME_SERIES, (self.cid, self._study))
         series = []
-        for r in rows(con, "SELECT * FROM spool_series WHERE cid=? AND closed=0 ORDER BY no", (self.cid,)):
-            have = sum(1 for x in items if x.series == r["no"])
-            want = 0
-            if frozen is not None:
-                want = value(
-                    con, "SELECT count(*) FROM instances WHERE study=? AND series=? AND id<=?",
-                    (self._study, r["uid"], frozen),
-                )  # fmt: skip
+        for entry in self._all_series(con):
+            have = sum(1 for x in items if x.series == entry.no)
             if have or end:
-                series.append(SeriesEntry(r["no"], r["uid"], have, want, end))
+                series.append(SeriesEntry(entry.no, entry.uid, have, entry.want, end))
         total = value(con, "SELECT count(*) FROM items WHERE cid=?", (self.cid,))
         return packs, series, items, total
+
+    def _all_series(self, con: Con) -> list[SeriesEntry]:
+        """Every series of the spool, with the number of its images once that is known."""
+        found = rows(con, "SELECT * FROM spool_series WHERE cid=? ORDER BY no", (self.cid,))
+        frozen = value(con, "SELECT frozen FROM spools WHERE cid=?", (self.cid,))
+        count = "SELECT count(*) FROM instances WHERE study=? AND series=? AND id<=?"
+        return [
+            SeriesEntry(
+                r["no"], r["uid"], 0,
+                0 if frozen is None else value(con, count, (self._study, r["uid"], frozen)), bool(r["closed"]),
+            )
+            for r in found
+        ]  # fmt: skip
 
 
 def _code(incoming: Path, source: _Source) -> tuple[str, bytes]:
@@ -348,19 +400,25 @@ def _code(incoming: Path, source: _Source) -> tuple[str, bytes]:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file so that it is whole on disk, or not there, after a power cut."""
+    """Writes a file so that it is whole on disk, or not there, after a power cut. Raises `DiskFullError`, `OSError`."""
     part = path.with_suffix(".part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(part, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(part, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as why:
+        part.unlink(missing_ok=True)
+        if why.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError from None
+        raise
