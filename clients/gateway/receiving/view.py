@@ -44,6 +44,8 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     receipt = peek(Receipt, row["receipt"]) if row["receipt"] else None
     moving = open_now and here < announced
     listed, stored = sum(counts.values()), counts.get("stored", 0)
+    if receipt and not counts:  # the ledger was forgotten with time; the receipt is kept
+        listed, stored = row["total"], row["total"] - len(receipt.gaps)
     return TransferView(
         tid=tid.hex(), role="receive", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
         state=row["state"], why=row["why"],
