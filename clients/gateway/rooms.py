@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +37,7 @@ from clients.gateway.sending.packer import Packer
 from clients.gateway.sending.studies import Arrival, Studies
 from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
+from clients.gateway.store.retention import forget
 from clients.gateway.store.vault import Vault
 from transfer.ids import Cid, Tid
 
@@ -43,6 +46,7 @@ _SWEEP = 1.0
 _RECHECK = 60.0
 _REFRESH = 60.0
 _ADOPTED_AT_ONCE = 64
+_FORGET = 600.0
 
 
 class Rooms:
@@ -277,13 +281,30 @@ class Rooms:
 
     async def _watch_time(self) -> None:
         await self.prefetch.sweep()
+        forgot = time.monotonic()
         while True:
             await self.offers.expire()
             await self.inbox.expire()
             await self.studies.close_quiet(self.config.policy.quiet_seconds)
             await self.studies.forget_old(self.config.policy.keep_seconds)
             await self.uploader.drop_spools()
+            if time.monotonic() - forgot > _FORGET:
+                forgot = time.monotonic()
+                await self._forget()
             await asyncio.sleep(_SWEEP)
+
+    async def _forget(self) -> None:
+        """Names, UIDs and refused files of what ended long ago; restored files that no delivery owns any more."""
+        now = self.clock.now()
+        erased, files = await self.db.run(lambda con: forget(con, now))
+        if erased:
+            await self.db.scrub()
+        for name in files:
+            (self.studies.refused / name).unlink(missing_ok=True)
+        kept = {tid.hex() for tid in self._deliveries}
+        for folder in (self.folder / "restored").iterdir():
+            if folder.name not in kept:
+                await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _recheck(self) -> None:
         """What the relay lost comes again from the spool."""

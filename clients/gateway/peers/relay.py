@@ -29,9 +29,7 @@ _SMALL = aiohttp.ClientTimeout(total=20, connect=8)
 _LONG = aiohttp.ClientTimeout(total=POLL + 15, connect=8)
 _BULK = aiohttp.ClientTimeout(total=300, connect=8, sock_read=30)
 _ANSWER_CAP = 8 * 2**20
-_NOT_TRUSTED = (
-    "The relay's certificate is not trusted here. Set relay.ca_file in gateway.toml if it is of a CA of your own."
-)
+_NOT_TRUSTED = "The relay's certificate is not trusted here. Set relay.ca_file if it is of a CA of your own."
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 T = TypeVar("T")
 
