@@ -41,6 +41,7 @@ class Demo:
         self.base, self.speaker = base, speaker
         self._ends = contextlib.AsyncExitStack()
         self._parties: list[Party] = []
+        self._engines: list[ControlEngine] = []
         self.password = secrets.token_urlsafe(12)
         self.pages: dict[str, str] = {}
         self._cards: dict[str, dict[str, str]] = {}
@@ -97,15 +98,14 @@ class Demo:
     async def _engine(self, side: str) -> ControlEngine:
         engine = ControlEngine(self.base / side)
         await engine.open()
-        self._ends.push_async_callback(engine.close)
+        self._engines.append(engine)
         return engine
 
     async def close(self) -> None:
-        """Ends every party."""
-        try:
-            await self._ends.aclose()
-        finally:
-            await asyncio.gather(*(party.stop() for party in self._parties))
+        """Ends every party; the PACS last, which waits for whoever is still associated with it."""
+        await asyncio.gather(*(engine.close() for engine in self._engines))
+        await asyncio.gather(*(party.stop() for party in self._parties))
+        await self._ends.aclose()
 
 
 async def together(*works: Coroutine[Any, Any, None]) -> None:
@@ -215,11 +215,11 @@ def _welcome(demo: Demo, view: TransferView, headless: bool) -> None:
     demo.speaker.event("pages", desk=demo.pages["sender"], inbox=demo.pages["receiver"])
     if demo.speaker.json or headless:
         return
-    demo.speaker.qr(view.link)
     print(
         f"\n  desk   {demo.pages['sender']}   clerk / {demo.password}\n"
         f"  inbox  {demo.pages['receiver']}   clinician / {demo.password}\n\n"
-        "  Now be the patient: open this link in a browser on this machine and type the PIN.\n"
+        "  Now be the patient: open this link in a browser on this machine and type the PIN.\n",
+        flush=True,
     )
 
 
@@ -237,7 +237,7 @@ async def _watch(demo: Demo, view: TransferView) -> TransferView:
             if stored == 0:
                 demo.speaker.event("first_instance_stored", "The first image is in the PACS.")
             stored = there.stored
-            demo.speaker.event("stored", f"  {stored}/{there.total or '?'} images", n=stored, of=there.total)
+            demo.speaker.progress("stored", "stored", stored, there.total, "images", n=stored, of=there.total)
         if view.state in TERMINAL:
             follower.end(view)
             break

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from clients.commands.progress import Bars
 from clients.gateway.errors import GatewayError
 from transfer.errors import TransferError
 
@@ -44,6 +45,7 @@ class Speaker:
     def __init__(self, as_json: bool) -> None:
         self.json = as_json
         self._started = time.monotonic()
+        self._bars = Bars()
 
     def event(self, name: str, sentence: str = "", /, **fields: Any) -> None:
         """One event. `sentence` is for people; empty: only scripts hear of it."""
@@ -51,7 +53,18 @@ class Speaker:
             line = {"event": name, "t": round(time.monotonic() - self._started, 3), **fields}
             print(msgspec.json.encode(line).decode(), flush=True)
         elif sentence:
-            print(sentence, flush=True)
+            self._bars.say(sentence)
+
+    def progress(self, name: str, what: str, done: int, of: int, unit: str, /, **fields: Any) -> None:
+        """An event that only moves a number: a bar for people."""
+        if self.json:
+            self.event(name, **fields)
+        elif done or of:
+            self._bars.move(what, done, of, unit)
+
+    def close(self) -> None:
+        """Nothing moves any more."""
+        self._bars.close()
 
     def value(self, value: Any, text: str) -> None:
         """A result that is not an event: JSON of the whole, or text."""

@@ -130,6 +130,8 @@ class Follower:
                 "The gateway was stopped. The transfer goes on when it runs again: look with"
                 f" `trauma-transfer status DIR {tid}`, and do not send twice."
             ) from None
+        finally:
+            self._speaker.close()
         return 1
 
     def _once(self, name: str, sentence: str = "", /, **fields: Any) -> None:
@@ -150,7 +152,16 @@ class Follower:
             v.state in TERMINAL or v.moved == v.bytes or time.monotonic() - self._moved_at > 0.5
         ):
             self._moved, self._moved_at = v.moved, time.monotonic()
-            self._speaker.event("uploaded", bytes=v.moved, of=v.bytes, images=v.instances)
+            self._speaker.progress(
+                "uploaded",
+                "uploaded",
+                v.moved,
+                v.bytes,
+                "bytes",
+                bytes=v.moved,
+                of=v.bytes,
+                images=v.instances,
+            )
         if v.decided_by and v.released_at:
             self._once("approved", f"Yes, by {v.decided_by}.", by=v.decided_by)
             self._once("released", "The key is on its way.")
@@ -165,6 +176,7 @@ class Follower:
 
     def end(self, v: TransferView) -> None:
         """The one end event."""
+        self._speaker.close()
         self._once(
             v.state.lower(), f"{v.state}: {v.sentence}", tid=v.tid, why=v.why, sentence=v.sentence,
             stored=v.stored, gaps=v.gaps, receipt=v.receipt_code,
