@@ -20,6 +20,11 @@ def forget(con: Con, now: int) -> tuple[bool, list[str]]:
     erased = con.execute(
         "UPDATE sends SET summary=NULL WHERE summary IS NOT NULL AND ended_at>0 AND ended_at<?", (before,)
     ).rowcount
+    erased += con.execute(
+        "DELETE FROM spool_series WHERE NOT EXISTS"
+        " (SELECT 1 FROM sends s WHERE s.cid=spool_series.cid AND (s.ended_at=0 OR s.ended_at>=?))",
+        (before,),
+    ).rowcount
     marks = ",".join("?" * len(OPEN_RECEIVER))
     old = rows(
         con,
