@@ -417,19 +417,6 @@ async def test_a_crash_while_forgetting_does_not_bring_a_study_back(house: House
     assert names(house.studies.incoming) == set()
 
 
-async def test_refused_files_go_as_well(house: House) -> None:
-    bad = house.file()
-    bad.write_bytes(b"x")
-    await house.adopt(bad)
-    house.clock.at += KEEP
-    await house.studies.forget_old(KEEP)
-    assert names(house.studies.refused) == {bad.name}
-    house.clock.at += 1
-    await house.studies.forget_old(KEEP)
-    assert names(house.studies.refused) == set()
-    assert await counts(house) == (0, 0)
-
-
 async def test_a_forgotten_patient_is_nowhere(house: House) -> None:
     await house.a_study(2, PatientName="Zerubbabel^Forgettable")
     assert house.on_disk(b"Zerubbabel, Forgettable")

@@ -417,8 +417,7 @@ def write_durably(path: Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as why:
-        part.unlink(missing_ok=True)
+    except OSError as why:  # the next attempt writes over the part
         if why.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError from None
         raise

@@ -3,7 +3,7 @@
 A file is in `DIR/incoming`, whole and on disk, before this module hears of it: the SCP answered 0x0000, so
 it may not be lost. `adopt` reads its header, hashes its data set and gives it a row; a file without a row
 (a crash, a full disk) is adopted later. What cannot be used goes to `DIR/refused` with a named reason and is
-counted at its study; it stays there as long as a study does:
+counted at its study; it stays there for thirty days (`store.retention`):
 
     dicom-two-patients   another patient's identity in the same study
     dicom-conflict       a SOP Instance UID that is here already, with other bytes
@@ -251,7 +251,7 @@ class Studies:
             self._tell()
 
     async def forget_old(self, keep: int) -> None:
-        """Deletes studies whose last image and last transfer are over for `keep` seconds, and refused files as old.
+        """Deletes studies whose last image and last transfer are over for `keep` seconds, with their files.
 
         The files go before their rows: what a crash leaves is deleted the next time, and never adopted again.
         """
@@ -271,11 +271,7 @@ class Studies:
                     (self.incoming / row["file"]).unlink(missing_ok=True)
                 con.execute("DELETE FROM studies WHERE id=?", (study,))
                 audit.record(con, "gateway", "study.forget", study, "", now)
-            refused = rows(con, "SELECT id, file FROM refusals WHERE at<? LIMIT 1000", (before,))
-            for row in refused:
-                (self.refused / row["file"]).unlink(missing_ok=True)
-                con.execute("DELETE FROM refusals WHERE id=?", (row["id"],))
-            return len(old) + len(refused)
+            return len(old)
 
         if await self._db.run(work):
             await self._db.scrub()
