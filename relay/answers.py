@@ -16,6 +16,8 @@ from transfer.errors import TransferError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TIME = "TT1-Time"
+CODE = web.ResponseKey("code", str)
+"""The code of an answer that is an error, for those who count."""
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": f"{TIME}, Retry-After",
@@ -35,6 +37,7 @@ def error_answer(why: RelayError, now: int) -> web.Response:
         {"error": why.code, "sentence": why.sentence, "next": why.next, "now": now}, why.status
     )
     answer.headers.update(why.headers)
+    answer[CODE] = why.code
     return answer
 
 

@@ -9,14 +9,16 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from relay.addresses import Addresses
-from relay.answers import Handler, errors_middleware, headers_signal, json_answer
+from relay.answers import Handler, errors_middleware, headers_signal
 from relay.blobstore import BlobStore
 from relay.bodies import Bodies
 from relay.clock import Clock
 from relay.config import Config
+from relay.health import Health
 from relay.limits import Buckets, Budget
 from relay.mailboxes import Mailboxes, preflight
 from relay.metastore import MetaStore
+from relay.metrics import Metrics
 from relay.notifier import Notifier
 from relay.packs import OFFER_CAP, PACK_CAP, Packs
 from relay.pages import DOORS, Pages, phone_folder, read_parts
@@ -53,7 +55,8 @@ class Relay:
             by_address=by_address, by_mailbox=Buckets(rates.mailbox), addresses=addresses,
         )  # fmt: skip
         self._pages = Pages(read_parts(config.phone or phone_folder()), by_address, addresses)
-        self._clock = clock
+        self._health = Health(meta, blobs, clock, by_address, addresses)
+        self.metrics = Metrics(meta, blobs, lambda: notifier.waiting, config.quota.reserve)
         self.app = web.Application(middlewares=[errors_middleware(clock, log)])
         secure = all(origin.startswith("https:") and "//localhost:" not in f"{origin}:" for origin in origins)
         self.app.on_response_prepare.append(headers_signal(clock, secure=secure))
@@ -99,11 +102,8 @@ class Relay:
                 self._route(method, door, self._pages.page)
         for method in ("GET", "HEAD"):
             self._route(method, "/a/{file:.+}", self._pages.part)
-            self._route(method, "/healthz", self._health)
-
-    async def _health(self, _: web.Request) -> web.Response:
-        """`GET /healthz`"""
-        return json_answer({"ok": True, "now": self._clock()})
+            self._route(method, "/healthz", self._health.alive)
+            self._route(method, "/readyz", self._health.ready)
 
 
 async def _expect(request: web.Request) -> None:

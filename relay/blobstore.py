@@ -46,5 +46,8 @@ class BlobStore(Protocol):
     async def erase(self, cid: Cid) -> None:
         """Deletes all blobs of a content id; none is no error."""
 
+    async def room(self) -> int:
+        """Bytes that packs may still take; 0 or less once the reserve is touched. `DiskError`: nobody can say."""
+
     async def cids(self) -> list[Cid]:
         """All content ids that have, or may have, blobs."""

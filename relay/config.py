@@ -6,6 +6,7 @@
     tls_cert = "fullchain.pem"
     tls_key = "privkey.pem"
     trusted_proxy = false
+    metrics = "127.0.0.1:9440"
 
     [quota]
     reserve = 1_073_741_824
@@ -97,6 +98,8 @@ class Config(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_key: Path | None = None
     trusted_proxy: bool = False
     """True where every request comes through a proxy that sets `X-Forwarded-For`."""
+    metrics: str = ""
+    """HOST:PORT of the metrics, a second address that strangers do not reach; empty: none."""
     phone: Path | None = None
     """Another folder for the phone page."""
     access_log: bool = True
@@ -108,6 +111,8 @@ class Config(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         split_listen(self.listen)
+        if self.metrics:
+            split_listen(self.metrics, "metrics")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key belong together. Give both or neither.")
         for origin in self.origins:
@@ -122,12 +127,14 @@ class Config(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "https" if self.tls_cert else "http"
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT` or `[V6]:PORT`. Raises `ConfigError`."""
+def split_listen(listen: str, name: str = "listen") -> tuple[str, int]:
+    """Host and port of `HOST:PORT` or `[V6]:PORT`. Raises `ConfigError`, which names the setting."""
     host, colon, port = listen.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ConfigError("listen must be HOST:PORT, for example 127.0.0.1:8440. Correct it and start again.")
+        raise ConfigError(
+            f"{name} must be HOST:PORT, for example 127.0.0.1:8440. Correct it and start again."
+        )
     return host, int(port)
 
 

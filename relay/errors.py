@@ -39,6 +39,11 @@ class RelayError(Exception):
         self.headers = {**({"Retry-After": str(retry)} if retry else {}), **(headers or {})}
         super().__init__(f"{self.code}: {text}")
 
+    @classmethod
+    def codes(cls) -> list[str]:
+        """Every code there is, for those who count them."""
+        return [RelayError.code, *(kind.code for kind in RelayError.__subclasses__())]
+
 
 class ConfigError(RelayError):
     """The relay's configuration has a value that cannot be used. Correct it and start again."""

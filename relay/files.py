@@ -79,9 +79,19 @@ class FileBlobs:
             half.unlink(missing_ok=True)
 
     def _check_room(self, size: int) -> None:
-        disk = os.statvfs(self._folder)
-        if disk.f_bavail * disk.f_frsize < self._reserve + size:
+        if self._room() < size:
             raise DiskError
+
+    async def room(self) -> int:
+        """See `BlobStore.room`."""
+        try:
+            return await self._run(self._room)
+        except OSError:
+            raise DiskError from None
+
+    def _room(self) -> int:
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize - self._reserve
 
     def _folder_of(self, cid: Cid) -> Path:
         """The content id's folder, itself durable: not only made, since another thread may just have made it."""

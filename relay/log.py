@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import structlog
@@ -38,14 +39,22 @@ def silent() -> logging.Logger:
     return logger
 
 
-def access_logger(log: Any) -> type[AbstractAccessLogger]:
-    """The class that aiohttp calls at the end of each request."""
+Note = Callable[[web.BaseRequest, web.StreamResponse, float], None]
+"""Somebody else who wants to know of each request that has ended, with its seconds."""
+
+
+def access_logger(log: Any, notes: Sequence[Note] = ()) -> type[AbstractAccessLogger]:
+    """The class that aiohttp calls at the end of each request. `log` None: no line, only `notes`."""
 
     class AccessLog(AbstractAccessLogger):
         def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+            for note in notes:
+                note(request, response, time)
+            if log is None:
+                return
             log.info(
                 "request",
-                method=request.method if request.method in METHODS else "other",
+                method=method_of(request),
                 route=route_of(request),
                 status=response.status,
                 bytes=response.body_length,
@@ -53,6 +62,11 @@ def access_logger(log: Any) -> type[AbstractAccessLogger]:
             )
 
     return AccessLog
+
+
+def method_of(request: web.BaseRequest) -> str:
+    """The method, or "other": a stranger may have written anything there."""
+    return request.method if request.method in METHODS else "other"
 
 
 def route_of(request: web.BaseRequest) -> str:

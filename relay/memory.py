@@ -16,7 +16,7 @@ from relay.blobstore import BlobName
 from relay.clock import Clock
 from relay.config import Quota
 from relay.errors import AbsentError, DifferentError, DiskError, GoneError, QuotaError, RateError
-from relay.metastore import Hello, Letter, Pack, Posted, Site, check_owner, first_number
+from relay.metastore import Counts, Hello, Letter, Pack, Posted, Site, check_owner, first_number
 from transfer.ids import Cid, Digest, Kid, Nonce, SiteId
 from transfer.mailbox import SLOT_CAPS
 
@@ -36,7 +36,7 @@ class MemoryBlobs:
 
     async def put(self, name: BlobName, chunks: Sequence[bytes]) -> None:
         body = b"".join(chunks)
-        if len(body) + sum(len(b) for blobs in self._blobs.values() for b in blobs.values()) > self._room:
+        if len(body) > await self.room():
             raise DiskError
         self._blobs[name.cid].setdefault(name, body)
 
@@ -51,6 +51,9 @@ class MemoryBlobs:
 
     async def erase(self, cid: Cid) -> None:
         self._blobs.pop(cid, None)
+
+    async def room(self) -> int:
+        return self._room - sum(len(b) for blobs in self._blobs.values() for b in blobs.values())
 
     async def cids(self) -> list[Cid]:
         return list(self._blobs)
@@ -118,6 +121,16 @@ class MemoryMeta:
 
     async def close(self) -> None:
         """Nothing to do."""
+
+    async def ping(self) -> None:
+        """Nothing to ask."""
+
+    async def counts(self) -> Counts:
+        alive = [found for found in self._cids.values() if not found.gone]
+        packs = [pack.size for found in alive for pack in found.packs.values()]
+        letters = sum(len(queue) for queue in self._queues.values())
+        boxes = sum(not box.gone for box in self._boxes.values())
+        return Counts(len(alive), len(packs), sum(packs), letters, boxes)
 
     async def enroll(self, site: Site) -> None:
         self._sites[site.site] = site

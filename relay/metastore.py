@@ -94,11 +94,26 @@ class Posted(msgspec.Struct, frozen=True):
     new: bool
 
 
+class Counts(msgspec.Struct, frozen=True):
+    """How much of everything is here, over all sites."""
+
+    cids: int
+    packs: int
+    bytes: int
+    letters: int
+    mailboxes: int
+
+
 class MetaStore(Protocol):
     """See the module. `now` is always the relay's clock."""
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Returns where a change could be made now. `BusyError`, `DiskError`."""
+
+    async def counts(self) -> Counts: ...
 
     # Sites
     async def enroll(self, site: Site) -> None:

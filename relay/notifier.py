@@ -22,6 +22,10 @@ Topic = tuple[str, ...]
 class Notifier(Protocol):
     """See the module."""
 
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+
     def notify(self, *topic: str) -> None:
         """Wakes all who wait for `topic`."""
 

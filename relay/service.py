@@ -31,6 +31,7 @@ from relay.enroll import DATABASE
 from relay.errors import ConfigError
 from relay.files import FileBlobs
 from relay.log import access_logger, make_log, place_of, silent
+from relay.metrics import make_app
 from relay.notifier import LocalNotifier
 from relay.sqlite import SqliteMeta
 from relay.sweep import Sweeper
@@ -41,17 +42,23 @@ READ_BUFFER = 2**17
 """Bytes that a connection may buffer before its body is read."""
 GRACE = 10
 """Seconds for what is under way when the relay stops."""
+_WATCHERS = 16
+"""Connections to the metrics."""
 _WILD = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
 _LOCAL = ("127.0.0.1", "localhost")
 
 
 class Running:
-    """A relay that listens. `url` is where, `origins` are the names that gateways may sign for."""
+    """A relay that listens. `url` is where, `origins` are the names that gateways may sign for.
+
+    `metrics` is the URL of its metrics, "" where there are none.
+    """
 
     def __init__(
-        self, url: str, origins: list[str], ends: AsyncExitStack, tls: ssl.SSLContext | None, sweeper: Sweeper
-    ) -> None:
-        self.url, self.origins = url, origins
+        self, url: str, origins: list[str], ends: AsyncExitStack, tls: ssl.SSLContext | None, sweeper: Sweeper,
+        metrics: str,
+    ) -> None:  # fmt: skip
+        self.url, self.origins, self.metrics = url, origins, metrics
         self._ends, self._tls, self._sweeper = ends, tls, sweeper
 
     async def stop(self) -> None:
@@ -74,7 +81,7 @@ async def start(config: Config, *, clock: Clock = system_clock, log: Any = None)
     async with AsyncExitStack() as ends:
         _take_folder(config, ends)
         tls = make_tls(config)
-        sock = listen(config)
+        sock = listen(config.listen)
         ends.callback(sock.close)
         url, origins = names(config, sock)
         meta = SqliteMeta(config.data / DATABASE, config.quota, clock)
@@ -94,8 +101,9 @@ async def start(config: Config, *, clock: Clock = system_clock, log: Any = None)
         sweeper = Sweeper(meta, blobs, clock, log, relay.doomed)
         ends.push_async_callback(_cancel, asyncio.create_task(sweeper.run(), name="sweeper"))
         await _serve(config, relay, sock, tls, log, ends)
+        metrics = await _serve_metrics(config, relay, ends)
         ends.callback(notifier.close)
-        return Running(url, origins, ends.pop_all(), tls, sweeper)
+        return Running(url, origins, ends.pop_all(), tls, sweeper, metrics)
 
 
 async def _serve(
@@ -108,8 +116,8 @@ async def _serve(
 ) -> None:
     runner = web.AppRunner(
         relay.app,
-        access_log_class=access_logger(log),
-        access_log=silent() if config.access_log else None,
+        access_log_class=access_logger(log if config.access_log else None, [relay.metrics.note]),
+        access_log=silent(),
         logger=silent(),
         handler_cancellation=True,
         keepalive_timeout=KEEP_ALIVE,
@@ -122,12 +130,37 @@ async def _serve(
     ends.push_async_callback(runner.cleanup)
     server, bounds = runner.server, config.bounds
     assert server is not None
+    relay.metrics.connections = lambda: len(server.connections)
     each = None if config.trusted_proxy else bounds.address_connections
     listening = await asyncio.get_running_loop().create_server(
         lambda: Doorman(server, bounds.connections, each),
         sock=sock, backlog=512, ssl=tls, ssl_handshake_timeout=10 if tls else None,
     )  # fmt: skip
     ends.callback(listening.close)
+
+
+async def _serve_metrics(config: Config, relay: Relay, ends: AsyncExitStack) -> str:
+    """Serves the metrics at their own address, if they have one; its URL, or ""."""
+    if not config.metrics:
+        return ""
+    sock = listen(config.metrics, "metrics")
+    ends.callback(sock.close)
+    runner = web.AppRunner(
+        make_app(relay.metrics),
+        access_log=None,
+        logger=silent(),
+        keepalive_timeout=KEEP_ALIVE,
+        shutdown_timeout=1,
+    )
+    await runner.setup()
+    ends.push_async_callback(runner.cleanup)
+    server = runner.server
+    assert server is not None
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: Doorman(server, _WATCHERS, None), sock=sock, backlog=_WATCHERS
+    )
+    ends.callback(listening.close)
+    return f"http://{_bracketed(split_listen(config.metrics)[0])}:{sock.getsockname()[1]}/metrics"
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -148,9 +181,9 @@ def _take_folder(config: Config, ends: AsyncExitStack) -> None:
         raise ConfigError("Another relay holds this data folder. Stop it, or name another folder.") from None
 
 
-def listen(config: Config) -> socket.socket:
-    """The listening socket, with BBR where the kernel has it (accepted connections inherit it)."""
-    host, port = split_listen(config.listen)
+def listen(where: str, name: str = "listen") -> socket.socket:
+    """The socket that listens at `where`, with BBR where the kernel has it (accepted connections inherit it)."""
+    host, port = split_listen(where, name)
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -158,7 +191,7 @@ def listen(config: Config) -> socket.socket:
         sock = socket.socket(family, kind, proto)
     except OSError:
         raise ConfigError(
-            "The address to listen at is not known here. Correct listen and start again."
+            f"The address to listen at is not known here. Correct {name} and start again."
         ) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -166,7 +199,9 @@ def listen(config: Config) -> socket.socket:
         sock.setblocking(False)
     except OSError:
         sock.close()
-        raise ConfigError("The address to listen at is taken or not allowed. Choose another port.") from None
+        raise ConfigError(
+            f"The address to listen at is taken or not allowed. Choose another port for {name}."
+        ) from None
     congestion = getattr(socket, "TCP_CONGESTION", None)
     if congestion is not None:
         try:
@@ -182,13 +217,16 @@ def names(config: Config, sock: socket.socket) -> tuple[str, list[str]]:
     port = sock.getsockname()[1]
 
     def origin(name: str) -> str:
-        name = f"[{name}]" if ":" in name else name
-        return canonical_origin(f"{config.scheme}://{name.lower()}:{port}")
+        return canonical_origin(f"{config.scheme}://{_bracketed(name.lower())}:{port}")
 
     url = origin(host)
     if config.origins:
         return url, list(config.origins)
     return url, [origin(name) for name in _LOCAL] if host in _WILD else [url]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def make_tls(config: Config) -> ssl.SSLContext | None:

@@ -40,7 +40,7 @@ async def test_a_free_port_is_taken_and_said(tmp_path: Path) -> None:
 )
 def test_origins_follow_from_where_it_listens(listen: str, origins: list[str]) -> None:
     made = load(listen=listen)
-    with service.listen(made) as sock:
+    with service.listen(made.listen) as sock:
         port = sock.getsockname()[1]
         assert service.names(made, sock)[1] == [o.format(port=port) for o in origins]
         named = load(listen=listen, origins=["https://relay.example.org"])
@@ -49,7 +49,7 @@ def test_origins_follow_from_where_it_listens(listen: str, origins: list[str]) -
 
 def test_the_socket_uses_bbr_where_the_kernel_has_it() -> None:
     known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
-    with service.listen(load(listen="127.0.0.1:0")) as sock:
+    with service.listen("127.0.0.1:0") as sock:
         if not known.exists() or "bbr" not in known.read_text().split():
             pytest.skip("this kernel has no BBR")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"bbr"
