@@ -8,13 +8,15 @@ chain that does not fit ends the delivery with an alarm. Nothing unlisted is eve
 The ledger has one row for each (destination, SOP Instance UID, transfer): `listed`, `sending` (on disk
 before the first byte goes to the PACS), `stored`, `failed`. After a crash `sending` is unknown and is sent
 again, which a PACS takes as the same instance; `stored` is never sent again. A restart opens the packs
-again from the first and passes over what is settled.
+again from the first and passes over what is settled. A full disk stops nothing that is on its way: whoever has
+something to write waits for room.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
@@ -31,7 +33,7 @@ from clients.gateway.codec import CodecError
 from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.part10 import write_part10
 from clients.gateway.dicom.scu import StoreScu
-from clients.gateway.errors import GatewayError
+from clients.gateway.errors import DiskFullError, GatewayError
 from clients.gateway.receiving.inbox import NO_END, Inbox
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.store import audit
@@ -52,6 +54,9 @@ _BAD_PACK = 3
 _MARKED = 32
 """Items that one commit marks as on their way."""
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REST = 2.0
+"""Seconds before what a full disk did not take is written again."""
 
 
 class _Ready(msgspec.Struct, frozen=True):
@@ -95,6 +100,7 @@ class Delivery:
 
     async def run(self) -> None:
         """Until every item is settled or the time is over; then the receipt is in the outbox."""
+        await self._flush()  # what the PACS took before a full disk or another fault ended the last run
         if not await self._load():
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -224,7 +230,7 @@ class Delivery:
             if self._chain.ended:
                 con.execute("UPDATE receives SET total=? WHERE tid=?", (self._chain.total, self._tid))
 
-        await self._db.run(work)
+        await self._write(work)
         self._changed.set()
 
     async def _restore(self, item: ItemEntry, coded: bytes) -> _Ready | None:
@@ -233,7 +239,10 @@ class Delivery:
         try:
             if item.original > self._largest:
                 raise HashError
-            await self._in_thread(lambda: _restore(item, coded, path))
+            while not await self._in_thread(lambda: _restore(item, coded, path)):
+                with contextlib.suppress(DiskFullError):
+                    await self._alarm(DiskFullError.code, DiskFullError().sentence)
+                await asyncio.sleep(_REST)
         except (CodecError, HashError) as why:
             log.error("item does not restore", code=why.code)
             await self._fail(item.no, None, why.code)
@@ -260,7 +269,7 @@ class Delivery:
                 (h.patient_name, h.birth_date, what, self._tid),
             )
 
-        await self._db.run(work)
+        await self._write(work)
 
     # The PACS
 
@@ -293,7 +302,8 @@ class Delivery:
                 if result.kind == "refused" or self._clock.now() >= until:
                     await self._fail(item.no, result.status, result.kind)
                     return
-                await self._alarm("pacs", result.sentence)
+                with contextlib.suppress(DiskFullError):
+                    await self._alarm("pacs", result.sentence)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
         finally:
@@ -304,7 +314,7 @@ class Delivery:
         if no < self._marked:
             return
         self._marked = min(no + _MARKED, self._chain.items)
-        await self._db.run(
+        await self._write(
             lambda con: con.execute(
                 "UPDATE ledger SET state='sending' WHERE tid=? AND state='listed' AND no>=? AND no<?",
                 (self._tid, no, self._marked),
@@ -327,7 +337,11 @@ class Delivery:
         while True:
             await self._results.wait()
             self._results.clear()
-            await self._flush()
+            try:
+                await self._flush()
+            except DiskFullError:
+                self._results.set()
+                await asyncio.sleep(_REST)
             await asyncio.sleep(0.02)
 
     async def _flush(self) -> None:
@@ -357,8 +371,22 @@ class Delivery:
                 (now if stored else 0, now, self._tid),
             )
 
-        await self._db.run(work)
+        try:
+            await self._db.run(work)
+        except BaseException:  # the PACS has them all the same
+            self._stored, self._failed = stored + self._stored, failed + self._failed
+            raise
         self._changed.set()
+
+    async def _write(self, work: Callable[[Con], object]) -> None:
+        """A transaction, once there is room for it: nothing else is torn down for want of it."""
+        while True:
+            try:
+                await self._db.run(work)
+                return
+            except DiskFullError as why:
+                log.error("a delivery waits", code=why.code)
+            await asyncio.sleep(_REST)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
@@ -369,11 +397,18 @@ def _open_file(path: Path, key: ContentKey, cid: Cid, kind: str, n: int) -> tupl
     return open_pack(key, cid, kind, n, ct), hashlib.sha256(ct).digest()  # type: ignore[arg-type]
 
 
-def _restore(item: ItemEntry, coded: bytes, path: Path) -> None:
+def _restore(item: ItemEntry, coded: bytes, path: Path) -> bool:
+    """Writes the original instance; False where the disk is full."""
     data = codec.decode(item.codec, coded, item.original)
     if hashlib.sha256(data).digest() != item.hash:
         raise HashError
-    write_part10(path, data, item.sop_class, item.sop_uid, item.syntax)
+    try:
+        write_part10(path, data, item.sop_class, item.sop_uid, item.syntax)
+    except OSError as why:
+        if why.errno in _FULL:
+            return False
+        raise
+    return True
 
 
 def _remove(folder: Path) -> None:

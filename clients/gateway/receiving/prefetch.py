@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from clients.gateway.clock import Signal
-from clients.gateway.errors import RelayDownError
+from clients.gateway.errors import GatewayError, RelayDownError
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import PackLine, RelayClient, RelayRefusal
 from clients.gateway.store.database import Con, Database, rows, value
@@ -26,6 +26,8 @@ from transfer.states import OPEN_RECEIVER
 
 log = structlog.get_logger()
 STREAMS = 4
+_REST = 2.0
+"""Seconds between two rounds of a list, and after a fault."""
 _OPEN = ",".join(f"'{s}'" for s in OPEN_RECEIVER)
 
 
@@ -87,12 +89,21 @@ class Prefetch:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _follow(self, cid: Cid) -> None:
-        (self._folder / cid.hex()).mkdir(mode=0o700, parents=True, exist_ok=True)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._list_all(cid))
-            group.create_task(self._fetch_all(cid, group))
+        """Lists and fetches until cancelled; a fault (a full disk) makes it rest, and begin again."""
+        while True:
+            try:
+                (self._folder / cid.hex()).mkdir(mode=0o700, parents=True, exist_ok=True)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._list_all(cid))
+                    group.create_task(self._fetch_all(cid, group))
+            except* (GatewayError, OSError) as why:
+                log.error("prefetch rests", kind=type(why.exceptions[0]).__name__)
+            await asyncio.sleep(_REST)
 
     async def _list_all(self, cid: Cid) -> None:
+        """Asks for what is new; and, after a quiet while or a failure, for all: a relay restored from a backup counts
+        from an older number, and what a relay once said of a number or a size may have been wrong.
+        """
         after, pause = 0, 0.5
         while True:
             try:
@@ -101,12 +112,14 @@ class Prefetch:
                 # 403 until S has named us as a reader; the relay is down; all was deleted
                 log.info("prefetch waits", code=why.code)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 10.0)
+                after, pause = 0, min(pause * 2, 10.0)
                 continue
-            after, pause = page.next, 0.5
+            after, pause = page.next if page.packs else 0, 0.5
             if page.packs:
                 await self._list(cid, page.packs)
                 self.signal(cid).set()
+            else:
+                await asyncio.sleep(_REST)
 
     async def _fetch_all(self, cid: Cid, group: asyncio.TaskGroup) -> None:
         flying: set[int] = set()
@@ -126,7 +139,10 @@ class Prefetch:
         ]
         await self._db.run(
             lambda con: con.executemany(
-                "INSERT OR IGNORE INTO in_packs (cid, n, kind, size) VALUES (?,?,?,?)", good
+                "INSERT INTO in_packs (cid, n, kind, size) VALUES (?,?,?,?) ON CONFLICT (cid, n) DO UPDATE"
+                " SET kind=excluded.kind, size=excluded.size WHERE have=0"
+                " AND (kind<>excluded.kind OR size<>excluded.size)",
+                good,
             )
         )
         self._changed.set()

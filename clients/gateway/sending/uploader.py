@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from clients.gateway.clock import Clock, Signal
-from clients.gateway.errors import RelayDownError
+from clients.gateway.errors import DiskFullError, RelayDownError
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.store import audit
@@ -120,7 +120,12 @@ class Uploader:
             await self._landed.wait()
             self._landed.clear()
             batch = list(self._done)
-            await self._db.run(partial(_mark_all, batch=batch))
+            try:
+                await self._db.run(partial(_mark_all, batch=batch))
+            except DiskFullError:
+                self._landed.set()  # the relay has them; it is said once there is room
+                await asyncio.sleep(0.5)
+                continue
             del self._done[: len(batch)]
             self._changed.set()
             await asyncio.sleep(0.02)
