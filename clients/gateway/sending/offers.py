@@ -25,7 +25,7 @@ from transfer.errors import PeerError, StateError
 from transfer.ids import BlobKey, Cid, ContentKey, Digest, MailboxId, PublicKey, RunId, SiteId, Tid
 from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
-from transfer.messages import Close, Grant, Offer, Prekey, encode, peek, sign_message
+from transfer.messages import Close, Grant, Offer, Prekey, Receipt, encode, peek, sign_message
 from transfer.release import accept_close, accept_receipt, make_ack, make_release
 from transfer.sites import Identity
 from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
@@ -138,8 +138,16 @@ class Offers:
         return [(Tid(r["tid"]), SiteId(r["peer"])) for r in found]
 
     async def no_prekey(self, tid: Tid) -> None:
-        """The destination offers no key yet: say so and wait."""
-        await self._commit(lambda con: con.execute("UPDATE sends SET why='no-prekey' WHERE tid=?", (tid,)))
+        """The destination offers no key yet: say so, once, and wait."""
+        said = await self._db.run(
+            lambda con: (
+                con.execute(
+                    "UPDATE sends SET why='no-prekey' WHERE tid=? AND state='PREPARING' AND why=''", (tid,)
+                ).rowcount
+            )
+        )
+        if said:
+            self._changed.set()
 
     async def offer(self, tid: Tid, prekey_text: str, prekey: Prekey, site: SiteWords, seconds: int) -> None:
         """`offer`: signs and stores O, opens the mailbox, tells R."""
@@ -214,8 +222,9 @@ class Offers:
         if waited >= NO_RECEIPT_END:
             self._end(con, row, "no-receipt", now, why="no-receipt")
             return True
-        if waited >= NO_RECEIPT_ALARM:
-            audit.alarm(
+        if waited >= NO_RECEIPT_ALARM and not row["alarmed"]:
+            con.execute("UPDATE sends SET alarmed=1 WHERE tid=?", (row["tid"],))
+            return audit.alarm(
                 con, row["tid"], "no-receipt",
                 "The receiving site has not confirmed for a day. Call it and ask for the images.", now,
             )  # fmt: skip
@@ -264,8 +273,8 @@ class Offers:
     # Events of R
 
     async def receipt(self, text: str, peer: SiteId, tid: Tid) -> None:
-        """`receipt-complete` or `receipt-partial`; a later receipt replaces the text, never the state. Raises
-        a `PeerError`.
+        """`receipt-complete` or `receipt-partial`; a later receipt replaces the text, never the state; an earlier one
+        that the relay brings again replaces nothing. Raises a `PeerError`.
         """
         now = self._clock.now()
 
@@ -282,12 +291,18 @@ class Offers:
                 grant=jws.digest(self._vault.open("grant", grant).decode()), manifests=hashes,
             )  # fmt: skip
             post(con, "ack", peer.hex(), make_ack(self._identity.key, text), tid, now)
+            known = row["receipt"]
+            if known is not None and (known == text or peek(Receipt, known).iat > receipt.iat):
+                return
             con.execute(
                 "UPDATE sends SET receipt=?, receipt_manifest=? WHERE tid=?", (text, receipt.manifest, tid)
             )
             if row["state"] == "RELEASED":
-                event = "receipt-complete" if receipt.state == "COMPLETE" else "receipt-partial"
-                self._end(con, self._row(con, tid), event, now, why="gaps" if receipt.gaps else "")
+                unsent = value(con, "SELECT unsent FROM spools WHERE cid=?", (row["cid"],))
+                whole = receipt.state == "COMPLETE" and not unsent
+                event = "receipt-complete" if whole else "receipt-partial"
+                why = "unsent" if unsent else "gaps" if receipt.gaps else ""
+                self._end(con, self._row(con, tid), event, now, why=why)
             audit.record(con, "receiver", f"receipt.{receipt.state.lower()}", tid.hex(), receipt.proof, now)
 
         await self._commit(work, erased=True)
@@ -302,7 +317,7 @@ class Offers:
                 raise StateError
             close = accept_close(text, site=peer, tid=tid, offer=jws.digest(row["offer"]), from_receiver=True)
             post(con, "ack", peer.hex(), make_ack(self._identity.key, text), tid, now)
-            if row["state"] not in OPEN_SENDER:
+            if row["state"] not in OPEN_SENDER or (row["state"] == "OFFERED" and row["why"] == close.why):
                 return
             audit.alarm(con, tid, close.why or "declined", _DECLINED.get(close.why, _DECLINED[""]), now)
             audit.record(con, "receiver", "transfer.declined", tid.hex(), close.why, now)

@@ -28,6 +28,7 @@ SENTENCES = {
     "RELEASED": "The answer was yes. The images are on their way into the destination's PACS.",
     "COMPLETE": "Every image is in the destination's PACS.",
     "PARTIAL": "Not every image arrived. Call the destination, and send what is missing again.",
+    "unsent": "Some images could not be read here and were not sent. Send the study again from its source.",
     "no-receipt": "The destination never confirmed. Call it and ask for the images.",
     "DENIED": "The answer was no. Nothing can be opened; use the existing route if it is still needed.",
     "EXPIRED": "Nobody answered in time. Re-open the transfer to ask again.",
@@ -91,7 +92,8 @@ def send_view(
     offered, receipt = row["state"] == "OFFERED", peek(Receipt, row["receipt"]) if row["receipt"] else None
     locked = offered and left == 0
     items = value(con, "SELECT count(*) FROM items WHERE cid=?", (cid,))
-    ended = value(con, "SELECT ended FROM spools WHERE cid=?", (cid,))
+    spool = one(con, "SELECT ended, unsent FROM spools WHERE cid=?", (cid,))
+    ended, unsent = (spool["ended"], spool["unsent"]) if spool else (0, 0)
     meter = meters.get(cid)
     moving = row["state"] in OPEN_SENDER and packs["moved"] < packs["bytes"]
     why = "locked" if locked else row["why"]
@@ -108,7 +110,7 @@ def send_view(
         released_at=row["decided_at"] if row["release"] else 0, first_stored_at=0, bytes=packs["bytes"],
         moved=packs["moved"], speed=meter.speed() if meter and moving else 0.0,
         stalled=bool(moving and meter and meter.idle > 5), instances=items, total=items if ended else 0,
-        stored=(items - len(receipt.gaps)) if receipt else 0, gaps=len(receipt.gaps) if receipt else 0,
+        stored=(items - len(receipt.gaps)) if receipt else 0, gaps=len(receipt.gaps) + unsent if receipt else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
         series=[_progress(con, cid, row["study"], s) for s in series], alarms=alarms_of(con, tid),
     )  # fmt: skip

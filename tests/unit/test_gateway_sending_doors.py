@@ -1,0 +1,462 @@
+"""`clients.gateway.sending.doors`: what phones may do, what strangers cost, and what a crash leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from clients.gateway.clock import system_random
+from clients.gateway.peers.relay import SiteEntry
+from clients.gateway.sending import doors as module
+from tests.gateway_kit import HOUR, NOW, Handset, House, houses
+from transfer.channel import ChannelState
+from transfer.door import PhoneDoor, SiteDoor, WrongPinError
+from transfer.errors import LockedError
+from transfer.ids import BlobKey, Tid
+from transfer.mailbox import Sealed
+from transfer.messages import encode
+from transfer.tries import AFTER_END, MAX, RUN_SECONDS, RUNS_EVER, RUNS_OPEN
+
+Parties = tuple[House, House, Tid]
+
+
+@pytest.fixture
+async def offered(tmp_path: Path) -> AsyncIterator[Parties]:
+    """A sender, a receiver, and an offer between them."""
+    async with houses(tmp_path) as (s, r):
+        yield s, r, await s.offer_to(r)
+
+
+async def states(house: House) -> dict[str, int]:
+    """How many runs are in which state."""
+    return {r[0]: r[1] for r in await house.rows("SELECT state, count(*) FROM tries GROUP BY state")}
+
+
+async def left(house: House, tid: Tid) -> int:
+    row = await house.send(tid)
+    return await house.db.run(lambda con: house.offers.tries_left(con, row))
+
+
+async def wrong(house: House, tid: Tid) -> WrongPinError | LockedError:
+    phone = await Handset.scan(house, tid, wrong=True)
+    with pytest.raises((WrongPinError, LockedError)) as caught:
+        await phone.ask()
+    assert isinstance(caught.value, (WrongPinError, LockedError))
+    return caught.value
+
+
+async def test_the_right_pin_asks_the_question(offered: Parties) -> None:
+    s, r, tid = offered
+    phone = await Handset.scan(s, tid)
+    asked = await phone.ask()
+    row = await s.send(tid)
+    assert (asked.offer.tid, asked.offer.r, asked.state, asked.decided) == (tid, r.site, "OFFERED", None)
+    assert (asked.summary.from_, asked.summary.to) == ("Valley ED", "Lakeside Trauma Center")
+    assert (row["joined_at"], row["check_code"]) == (NOW, asked.check)
+    assert await states(s) == {"ok": 1}
+    assert await left(s, tid) == MAX
+    assert (await s.actions(tid.hex()))[-1] == "transfer.joined"
+
+
+async def test_yes(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    status = await phone.decide()
+    assert (status.state, status.refused, status.at) == ("RELEASED", "", NOW)
+    assert status.decided is not None
+    assert status.decided.d == "approve"
+    assert (await s.send(tid))["state"] == "RELEASED"
+
+
+# Tries
+
+
+async def test_wrong_pins_are_counted_down_to_locked(offered: Parties) -> None:
+    s, _, tid = offered
+    for n in range(MAX - 1, 0, -1):
+        why = await wrong(s, tid)
+        assert isinstance(why, WrongPinError)
+        assert why.left == n == await left(s, tid)
+    assert isinstance(await wrong(s, tid), LockedError)
+    with pytest.raises(LockedError):
+        await (await Handset.scan(s, tid)).ask()
+    assert (await states(s))["spent"] == MAX
+
+
+async def test_200_wrong_phones_at_once_get_five_comparisons(
+    offered: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However they come, over however many minutes: never one more, and none is forgotten."""
+    s, _, tid = offered
+    compared = 0
+    prove = SiteDoor.prove
+
+    def counted(self: SiteDoor, m3: Any) -> bool:
+        nonlocal compared
+        compared += 1
+        return prove(self, m3)
+
+    monkeypatch.setattr(SiteDoor, "prove", counted)
+    phones = [await Handset.scan(s, tid, wrong=True) for _ in range(200)]
+    answered = 0
+    while phones:
+        await asyncio.gather(*(p.start() for p in phones))
+        begun = [p for p in phones if await p.answers(2)]
+        assert len(begun) <= RUNS_OPEN
+        answered += len(begun)
+        # each sends its proof twice, at the same moment as all others
+        for p in begun:
+            (m2,) = await p.answers(2)
+            p.m3 = encode(p.door.point(m2))
+        await asyncio.gather(*(p.post(3, p.m3) for p in begun for _ in range(2)))
+        for p in begun:
+            assert len(await p.answers(4)) == 1
+        s.clock.at += RUN_SECONDS
+        phones = [p for p in phones if p not in begun]
+        for p in phones:
+            p.door = PhoneDoor(p.q, p.pin, system_random)
+        if not begun:
+            break
+    assert compared == MAX
+    assert answered == RUNS_EVER
+    assert (await states(s))["spent"] == MAX
+    assert await left(s, tid) == 0
+
+
+async def test_one_proof_for_a_run(offered: Parties) -> None:
+    """The same proof again, at once or later, costs nothing more and changes nothing."""
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid, wrong=True)
+    await phone.start()
+    (m2,) = await phone.answers(2)
+    m3 = encode(phone.door.point(m2))
+    await asyncio.gather(*(phone.post(3, m3) for _ in range(8)))
+    await phone.post(3, m3)
+    assert await left(s, tid) == MAX - 1
+    assert [msgspec.json.decode(b) for b in await phone.answers(4)] == [
+        {"v": 1, "error": "wrong", "left": MAX - 1}
+    ]
+
+
+async def test_the_right_proof_again_gets_the_same_answer(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    (m4,) = await phone.answers(4)
+    await s.execute("DELETE FROM outbox WHERE kind='mailbox'")  # the relay has it; and then has lost it
+    for _ in range(2):
+        await phone.post(3, phone.m3)
+    await s.restart()
+    await phone.post(3, phone.m3)
+    assert await phone.answers(4) == [m4]
+    assert await states(s) == {"ok": 1}
+
+
+async def test_a_crash_between_the_try_and_its_answer(
+    offered: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The try is spent; the phone begins again, and the person gets in."""
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(SiteDoor, "prove", lambda self, m3: (_ for _ in ()).throw(SystemError))
+        with pytest.raises(SystemError):
+            await phone.prove()
+    await s.restart()
+    assert await states(s) == {"spent": 1}
+    await phone.post(3, phone.m3)
+    assert await phone.answers(4) == []
+    again = await Handset.scan(s, tid)
+    await again.ask()
+    assert await left(s, tid) == MAX - 1
+
+
+async def test_a_crash_before_the_proof_costs_nothing(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.start()
+    await s.restart()
+    await phone.prove()
+    assert await phone.answers(4) == []
+    assert await left(s, tid) == MAX
+    await (await Handset.scan(s, tid)).ask()
+
+
+async def test_a_reopening_gives_new_tries_once_and_the_old_code_is_nothing(offered: Parties) -> None:
+    s, _, tid = offered
+    old = await Handset.scan(s, tid)
+    await old.start()
+    for _ in range(MAX):
+        await wrong(s, tid)
+    await s.offers.reopen(tid, "jdoe")
+    assert await left(s, tid) == MAX
+    await old.prove()
+    assert await old.answers(4) == [], "a run that began before belongs to the old code"
+    for _ in range(MAX - 1):
+        await wrong(s, tid)
+    await (await Handset.scan(s, tid)).ask()
+    assert (await states(s))["spent"] == 2 * MAX - 1
+
+
+# What strangers cost
+
+
+async def test_a_wrong_gate_costs_nothing(offered: Parties) -> None:
+    """Somebody who knows the mailbox's name (the relay) and not the QR."""
+    s, _, tid = offered
+    real = await Handset.scan(s, tid)
+    for _ in range(60):
+        stranger = Handset(s, tid, b"?" * 16, "000000")
+        stranger.mailbox = real.mailbox
+        await stranger.start()
+        assert await stranger.answers(2) == []
+    assert await states(s) == {}
+    await real.ask()
+
+
+async def test_eight_runs_are_open_at_most(offered: Parties) -> None:
+    s, _, tid = offered
+    phones = [await Handset.scan(s, tid) for _ in range(RUNS_OPEN + 3)]
+    for phone in phones:
+        await phone.start()
+    assert [bool(await p.answers(2)) for p in phones] == [True] * RUNS_OPEN + [False] * 3
+    s.clock.at += RUN_SECONDS
+    late = await Handset.scan(s, tid)
+    await late.ask()
+
+
+async def test_fifty_runs_ever_and_fifty_more_for_each_reopening(offered: Parties) -> None:
+    s, _, tid = offered
+    for expected in (RUNS_EVER, 2 * RUNS_EVER):
+        for _ in range(RUNS_EVER // RUNS_OPEN + 2):
+            phones = [await Handset.scan(s, tid) for _ in range(RUNS_OPEN)]
+            await asyncio.gather(*(p.start() for p in phones))
+            s.clock.at += RUN_SECONDS
+        assert await s.value("SELECT count(*) FROM tries") == expected
+        await s.execute("UPDATE sends SET exp=?", s.clock.at + HOUR)
+        await s.offers.reopen(tid, "jdoe")
+
+
+async def test_an_old_run_is_dead(offered: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.start()
+    now = module.time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + RUN_SECONDS + 1)
+    await phone.prove()
+    assert await phone.answers(4) == []
+    assert await left(s, tid) == MAX
+
+
+async def test_the_same_hello_gets_the_same_point(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.start()
+    (m2,) = await phone.answers(2)
+    await s.execute("DELETE FROM outbox WHERE kind='mailbox'")
+    for _ in range(5):
+        await phone.post(1, phone.m1)
+    assert await phone.answers(2) == [m2]
+    assert await states(s) == {"open": 1}
+
+
+async def test_another_hello_under_a_known_run_is_dropped(offered: Parties) -> None:
+    s, _, tid = offered
+    phone, other = await Handset.scan(s, tid), await Handset.scan(s, tid)
+    await phone.start()
+    (m2,) = await phone.answers(2)
+    other.door.run = phone.door.run
+    await other.start()
+    await s.restart()
+    await phone.post(1, phone.m1)
+    assert await phone.answers(2) == [m2], "known after a restart too"
+    assert await states(s) == {"open": 1}
+
+
+@pytest.mark.parametrize("slot", [1, 3, 5, 0, 2, 4, 6, 7])
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"v": 1}, {"v": 2, "Ta": "AA"}, {"v": 1, "nP": "AA", "Ya": 5}, {"v": 1, "box": "!"}, {"v": 1, "box": ""}],
+    ids=["empty", "v", "v2", "types", "no base64", "empty box"],
+)  # fmt: skip
+async def test_bodies_in_another_form_are_dropped(offered: Parties, slot: int, body: dict[str, Any]) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await s.doors.handle(
+        SiteEntry(seq=1, at=NOW, body=body, mb=phone.mailbox.hex(), run=phone.door.run.hex(), slot=slot)
+    )
+    assert await states(s) == {}
+    assert await s.rows("SELECT 1 FROM outbox WHERE target LIKE ?", f"%{phone.door.run.hex()}%") == []
+
+
+@pytest.mark.parametrize(
+    ("mb", "run"), [("", "00" * 16), ("zz" * 16, "00" * 16), ("AA" * 16, "00"), ("1234567", "00" * 16)]
+)
+async def test_names_that_are_none_are_dropped(offered: Parties, mb: str, run: str) -> None:
+    s, _, _ = offered
+    await s.doors.handle(SiteEntry(seq=1, at=NOW, body={"v": 1}, mb=mb, run=run, slot=1))
+    assert await states(s) == {}
+
+
+async def test_a_hello_that_names_another_run_is_dropped(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    body = msgspec.json.decode(await phone.start())
+    s.doors._runs.clear()
+    await s.execute("DELETE FROM tries")
+    await s.doors.handle(SiteEntry(seq=1, at=NOW, body=body, mb=phone.mailbox.hex(), run="11" * 16, slot=1))
+    assert await states(s) == {}
+
+
+# Deciding, and after
+
+
+async def test_an_answer_again_is_the_same_answer(offered: Parties) -> None:
+    """Until its m6 is there a phone repeats m5; and a relay may bring an old one again."""
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    await phone.decide()
+    yes = phone.m5
+    for _ in range(3):
+        await phone.post(5, yes)
+    assert len(await phone.answers(6)) == 1
+    status = await phone.stop()
+    assert status.state == "REVOKED"
+    await phone.post(5, yes)
+    await phone.post(5, phone.m5)
+    assert len(await phone.answers(6)) == 2
+    run = await s.one("SELECT channel_sealed FROM tries")
+    assert run["channel_sealed"] is not None, "an old answer again is no reason to end the run"
+
+
+async def test_a_box_that_does_not_open_ends_the_run(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    await phone.post(5, encode(Sealed(v=1, box=BlobKey(b"x" * 40))))
+    assert (await s.one("SELECT channel_sealed FROM tries"))["channel_sealed"] is None
+    phone.m5 = encode(phone.door.decide("approve", by="patient", name="", rel="self", lang="en", t=NOW))
+    await phone.post(5, phone.m5)
+    assert (await s.send(tid))["state"] == "OFFERED"
+    await (await Handset.scan(s, tid)).ask()
+
+
+async def test_the_first_of_two_phones_decides(offered: Parties) -> None:
+    s, _, tid = offered
+    one, two = await Handset.scan(s, tid), await Handset.scan(s, tid)
+    await one.ask()
+    await two.ask()
+    assert (await one.decide("deny")).state == "DENIED"
+    status = await two.decide("approve", by="proxy", name="A", rel="parent")
+    assert (status.state, status.refused) == ("DENIED", "decided")
+    assert status.decided is not None
+    assert status.decided.d == "deny"
+
+
+async def test_both_decide_at_the_same_moment(offered: Parties) -> None:
+    s, _, tid = offered
+    phones = [await Handset.scan(s, tid) for _ in range(4)]
+    for phone in phones:
+        await phone.ask()
+    found = await asyncio.gather(*(p.decide("approve" if i % 2 else "deny") for i, p in enumerate(phones)))
+    assert sorted(f.refused for f in found) == ["", "decided", "decided", "decided"]
+    assert len({f.state for f in found}) == 1
+    assert len([t for t in await s.actions(tid.hex()) if t in ("transfer.approve", "transfer.deny")]) == 1
+
+
+async def test_an_answer_after_the_time_is_refused(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    s.clock.at = (await s.send(tid))["exp"]
+    status = await phone.decide()
+    assert (status.state, status.refused, status.decided) == ("OFFERED", "expired", None)
+    assert (await s.send(tid))["release"] is None
+
+
+async def test_a_grant_for_another_offer_is_refused(offered: Parties) -> None:
+    """The same phone key, the same person: for the offer that they read, and for no other."""
+    s, r, tid = offered
+    other = await s.offer_to(r)
+    one, two = await Handset.scan(s, tid), await Handset.scan(s, other)
+    await one.ask()
+    await two.ask()
+    two.door._hash = one.door._hash  # type: ignore[attr-defined]
+    status = await two.decide()
+    assert status.refused == "hash"
+    assert (await s.send(other))["state"] == "OFFERED"
+
+
+async def test_a_phone_is_told_what_became_of_it(offered: Parties) -> None:
+    s, _, tid = offered
+    phone, late = await Handset.scan(s, tid), await Handset.scan(s, tid)
+    await phone.ask()
+    await phone.decide()
+    await late.ask()
+    await s.offers.stop(tid, "jdoe")
+    told = [phone.door.status(b) for b in (await phone.answers(6))[1:]]
+    assert [t.state for t in told] == ["REVOKED"]
+    assert await late.answers(6) == [], "it has asked nothing yet: its counters are untouched"
+
+
+async def test_after_a_decision_the_page_answers_for_a_day(offered: Parties) -> None:
+    s, _, tid = offered
+    first = await Handset.scan(s, tid)
+    await first.ask()
+    await first.decide("deny")
+    second = await Handset.scan(s, tid)
+    s.clock.at = NOW + AFTER_END - 1
+    asked = await second.ask()
+    assert asked.state == "DENIED"
+    assert asked.decided is not None
+    third = await Handset.scan(s, tid)
+    s.clock.at = NOW + AFTER_END
+    await third.start()
+    assert await third.answers(2) == []
+
+
+async def test_without_a_decision_the_end_is_the_end(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await s.offers.stop(tid, "jdoe")
+    await phone.start()
+    assert await phone.answers(2) == []
+
+
+async def test_stop_is_for_who_said_yes(offered: Parties) -> None:
+    s, _, tid = offered
+    no = await Handset.scan(s, tid)
+    await no.ask()
+    await no.decide("deny")
+    assert (await no.stop()).refused == "decided"
+    assert (await s.send(tid))["state"] == "DENIED"
+
+
+async def test_a_counter_is_never_used_twice(offered: Parties) -> None:
+    """Each box that leaves has its own number, also over a restart in between."""
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    await phone.decide()
+    await s.restart()
+    await phone.stop()
+    sealed = await s.value("SELECT channel_sealed FROM tries")
+    state = msgspec.json.decode(s.vault.open("channel", sealed), type=ChannelState)
+    assert (state.sent, state.received) == (1 + 2, 2)
+    assert len(set(await phone.answers(6))) == 2
+
+
+async def test_keys_of_a_channel_are_sealed_on_disk(offered: Parties) -> None:
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    state = phone.door._channel.state  # type: ignore[attr-defined]
+    assert s.on_disk(state.out_key, state.in_key) == []
