@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import shutil
 import sys
@@ -21,7 +22,7 @@ import click
 
 from clients.commands.output import EXIT, Speaker, json_option, leaf, runs
 from clients.commands.pacs import Pacs, open_pacs
-from clients.commands.parties import Party, call, tool
+from clients.commands.parties import Party, call, die_with_parent, tool
 from clients.commands.send import Follower, import_one
 from clients.gateway.control import ControlEngine, actor
 from clients.gateway.errors import GatewayError
@@ -163,13 +164,16 @@ async def demo(path: Path | None, pacs: str, headless: bool, keep: Path | None, 
 @contextlib.asynccontextmanager
 async def _study(path: Path | None, base: Path) -> AsyncIterator[asyncio.Future[Path]]:
     """The study to send; a generated one is made while the parties start."""
-    making: asyncio.Future[Path] = asyncio.ensure_future(
-        asyncio.to_thread(path.resolve) if path else asyncio.to_thread(_phantom, base / "study")
-    )
+    making = asyncio.ensure_future(_given(path) if path else _phantom(base / "study"))
     try:
         yield making
     finally:
+        making.cancel()
         await asyncio.wait([making])
+
+
+async def _given(path: Path) -> Path:
+    return await asyncio.to_thread(path.resolve)
 
 
 async def _transfer(demo: Demo, source: Path, headless: bool, *, kept: bool) -> int:
@@ -267,8 +271,19 @@ async def _verdict(demo: Demo, source: Path, end: TransferView, headless: bool, 
     return 0 if end.gaps == 0 else 3
 
 
-def _phantom(folder: Path) -> Path:
-    from clients.phantom import write_study  # numpy work that only the demo wants
-
-    write_study(folder, slices=_SLICES)
+async def _phantom(folder: Path) -> Path:
+    """In a process of its own (a fork beside OpenBLAS's threads can stop them for ever), and on one core: the other
+    is for the parties.
+    """
+    alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    argv = (sys.executable, "-m", "clients.phantom", str(folder), "--slices", str(_SLICES))
+    process = await asyncio.create_subprocess_exec(*argv, env=alone, preexec_fn=die_with_parent)
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code:
+        raise GatewayError("The CT could not be made. Give one with --path.", code="demo-study")
     return folder
