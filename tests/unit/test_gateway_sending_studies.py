@@ -95,6 +95,23 @@ async def test_the_same_bytes_again_are_one_instance(house: House) -> None:
     assert names(house.studies.refused) == set()
 
 
+@pytest.mark.parametrize("damage", ["lost", "changed"])
+async def test_the_same_bytes_again_take_the_place_of_a_damaged_file(house: House, damage: str) -> None:
+    ds = an_instance()
+    first, again = house.file(ds), house.file(ds)
+    (adopted,) = await house.adopt(first)
+    stored = house.studies.incoming / first.name
+    whole = stored.read_bytes()
+    if damage == "lost":
+        stored.unlink()
+    else:
+        stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert await house.adopt(again) == [Adopted(adopted.study)]
+    assert await house.value("SELECT file FROM instances") == again.name
+    assert await counts(house) == (1, 0)
+    assert (house.studies.incoming / again.name).read_bytes() == whole
+
+
 async def test_other_bytes_under_one_uid_are_refused_and_kept(house: House) -> None:
     ds = an_instance()
     first, other = house.file(ds), house.file(the_same(ds, ImageComments="changed"))

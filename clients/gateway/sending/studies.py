@@ -184,18 +184,33 @@ class Studies:
             ident = study["id"]
             if _other_patient(study, h):
                 return self._refuse(con, read.arrival, "dicom-two-patients", now, ident)
-            twin = one(
-                con, "SELECT hash, file FROM instances WHERE study=? AND sop_uid=?", (ident, h.sop_uid)
-            )
+            twin = one(con, "SELECT * FROM instances WHERE study=? AND sop_uid=?", (ident, h.sop_uid))
             if twin is not None:
                 if twin["file"] == read.arrival.path.name:
                     return Adopted(ident)
                 if twin["hash"] == read.hash:
-                    return Adopted(ident, "same")
+                    return Adopted(ident, "same" if self._intact(twin) else self._replace(con, twin, read))
                 return self._refuse(con, read.arrival, "dicom-conflict", now, ident)
             _learn(con, ident, h)
         self._insert_instance(con, ident, read, now)
         return Adopted(ident)
+
+    def _intact(self, instance: sqlite3.Row) -> bool:
+        """Whether its file still is what it was when it came."""
+        try:
+            with (self.incoming / instance["file"]).open("rb") as file:
+                file.seek(instance["data_offset"])
+                return hashlib.file_digest(file, "sha256").digest() == bytes(instance["hash"])
+        except OSError:
+            return False
+
+    def _replace(self, con: Con, instance: sqlite3.Row, read: _Read) -> str:
+        """The file was lost or changed on this disk: the same instance, come again, takes its place."""
+        con.execute(
+            "UPDATE instances SET file=?, data_offset=? WHERE id=?",
+            (read.arrival.path.name, read.header.data_offset, instance["id"]),
+        )
+        return ""
 
     def _insert_instance(self, con: Con, study: str, read: _Read, now: int) -> None:
         h = read.header
