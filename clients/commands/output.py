@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -147,11 +148,13 @@ runs = runs_with(quiet_logs)
 
 def _run(work: Callable[[], Coroutine[Any, Any, int]], speaker: Speaker) -> int:
     try:
-        return asyncio.run(work())
+        return asyncio.run(_until_told(work()))
     except click.ClickException:
         raise
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     except BrokenPipeError:  # whoever read us has gone: nobody is left to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -164,6 +167,14 @@ def _run(work: Callable[[], Coroutine[Any, Any, int]], speaker: Speaker) -> int:
             inner = GatewayError()
         speaker.failed(inner)
         return 1
+
+
+async def _until_told(work: Coroutine[Any, Any, int]) -> int:
+    """SIGTERM ends it as Ctrl-C does: everything is closed, nothing is left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
 
 
 def leaf(why: BaseException) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import signal
 from pathlib import Path
@@ -120,32 +121,34 @@ async def test_without_headless_somebody_must_answer(tmp_path: Path) -> None:
     assert demo.events[-1]["event"] == "denied"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-async def test_nobody_stays_behind(tmp_path: Path, signum: int) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_nobody_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int) -> None:
+    """Nor does a file, where the demo had the time to tidy up."""
     write_study(tmp_path / "study")
-    keep = tmp_path / "keep"
-    demo = Running(
-        "demo", tmp_path / "demo.log", "demo", "--path", str(tmp_path / "study"), "--keep", str(keep)
-    )
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    monkeypatch.setenv("TMPDIR", str(mine))
+    demo = Running("demo", tmp_path / "demo.log", "demo", "--path", str(tmp_path / "study"))
     await demo.start()
     await demo.event("offered")
+    assert len(list(mine.iterdir())) == 1
     assert demo.process is not None
     demo.process.send_signal(signum)
-    await demo.process.wait()
+    code = await demo.process.wait()
+    assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
 
     def left() -> list[str]:
         found = []
         for file in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if str(keep).encode() in file.read_bytes():
+            with contextlib.suppress(OSError):
+                if str(mine).encode() in file.read_bytes():
                     found.append(file.parent.name)
-            except OSError:
-                pass
         return found
 
     async with asyncio.timeout(30):
         while left():  # noqa: ASYNC110  # a process that ends sets no event
             await asyncio.sleep(0.05)
+    assert signum == signal.SIGKILL or not list(mine.iterdir())
     assert "Traceback" not in demo.log.read_text()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +82,23 @@ def test_what_nobody_foresaw_quotes_nothing(capsys: pytest.CaptureFixture[str]) 
 def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(fail(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_sigterm_closes_what_is_open() -> None:
+    @runs_with(no_logs)
+    async def command(speaker: Speaker) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+        return 0
+
+    closed: list[bool] = []
+    with pytest.raises(SystemExit) as caught:
+        command()
+    assert caught.value.code == 143
+    assert closed == [True]
 
 
 def test_usage_errors_stay_usage_errors() -> None:
