@@ -34,6 +34,7 @@ from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.sending.doors import Doors
 from clients.gateway.sending.offers import Offers, SiteWords
 from clients.gateway.sending.packer import Packer
+from clients.gateway.sending.reminder import Reminder
 from clients.gateway.sending.studies import Arrival, Studies
 from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
@@ -43,7 +44,6 @@ from transfer.ids import Cid, Tid
 
 log = structlog.get_logger()
 _SWEEP = 1.0
-_RECHECK = 60.0
 _REFRESH = 60.0
 _ADOPTED_AT_ONCE = 64
 _FORGET = 600.0
@@ -117,6 +117,7 @@ class Rooms:
         self.uploader = Uploader(
             self.db, self.relay, self.clock, self.folder / "spool", self.packed, self.changed
         )
+        self.reminder = Reminder(self.db, self.relay, self.identity, self.uploader)
         self.outbox = Outbox(self.db, self.relay, self.clock, self.outgoing)
         self.dispatch = Dispatch(
             self.db, self.relay, self.pins, self.doors, self.offers, self.inbox, self.clock
@@ -173,7 +174,7 @@ class Rooms:
             "packers": self._keep_packers,
             "deliveries": self._keep_deliveries,
             "time": self._watch_time,
-            "recheck": self._recheck,
+            "reminder": self.reminder.run,
             "prekeys": self._renew_prekeys,
         }
         if self.scp is not None:
@@ -305,16 +306,6 @@ class Rooms:
         for folder in (self.folder / "restored").iterdir():
             if folder.name not in kept:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
-
-    async def _recheck(self) -> None:
-        """What the relay lost comes again from the spool."""
-        while True:
-            await asyncio.sleep(_RECHECK)
-            open_cids = await self.db.run(
-                lambda con: rows(con, "SELECT DISTINCT cid FROM sends WHERE state IN ('OFFERED', 'RELEASED')")
-            )
-            for row in open_cids:
-                await self.uploader.recheck(Cid(row["cid"]))
 
     async def _renew_prekeys(self) -> None:
         """Our own pre-keys, and which peers have one: looked at each minute and when a site is paired."""

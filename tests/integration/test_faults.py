@@ -6,14 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
 
+from clients.drill import LinkError, Phone
 from clients.gateway.errors import DiskFullError
+from clients.gateway.peers import outbox
+from clients.gateway.peers import relay as relay_client
+from clients.gateway.sending import reminder
 from tests.faults.disks import SmallDisk, full_database, small_disk
 from tests.programs import digests, write_study
 from tests.world import Site, World
+from transfer.door import WrongPinError
 
 
 @pytest.fixture
@@ -139,3 +145,87 @@ async def stuck(site: Site) -> None:
         with contextlib.suppress(DiskFullError):
             await site.engine.record("test", "test", "", "x" * 3000)
         await asyncio.sleep(0.1)
+
+
+# The relay, restored from an older backup
+
+
+class Backup:
+    """A copy of the relay's database; the packs are files that no backup holds."""
+
+    def __init__(self, world: World, copy: Path) -> None:
+        self._world, self._copy = world, copy
+
+    async def take(self) -> None:
+        """With the relay stopped: as it is now."""
+        await self._world.relay.stop()
+        shutil.rmtree(self._copy, ignore_errors=True)
+        self._copy.mkdir()
+        for file in self._world.relay_config.data.glob("relay.db*"):
+            shutil.copy(file, self._copy)
+        assert list(self._copy.iterdir())
+        await self._world.start_relay()
+
+    async def restore(self) -> None:
+        """All that the relay heard since is forgotten."""
+        await self._world.relay.stop()
+        for file in self._world.relay_config.data.glob("relay.db*"):
+            file.unlink()
+        for file in self._copy.iterdir():
+            shutil.copy(file, self._world.relay_config.data)
+        await self._world.start_relay()
+
+
+@pytest.fixture
+async def backup(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backup:
+    """And gateways that need no minute to remind the relay."""
+    monkeypatch.setattr(reminder, "_EVERY", 0.5)
+    monkeypatch.setattr(outbox, "_RESEND", 1)
+    monkeypatch.setattr(relay_client, "POLL", 1)
+    for site in (world.sender, world.receiver):
+        await site.close()
+        await site.open()
+    return Backup(world, tmp_path / "backup")
+
+
+async def test_relay_restored_from_before_the_offer(world: World, noise: Path, backup: Backup) -> None:
+    """It knows neither packs, nor readers, nor the mailbox; the tries that were spent are S's to count."""
+    sent = digests(noise)
+    await backup.take()
+    view = await world.offer(noise)
+    await world.receiver.until(view.tid, "SEEN")
+    async with Phone(view.link, f"{(int(view.pin) + 1) % 10**6:06d}") as wrong:
+        with pytest.raises(WrongPinError):
+            await wrong.ask()
+    await backup.restore()
+
+    async def scannable() -> bool | None:
+        try:
+            await world.answer(view)
+        except LinkError:
+            return None
+        return True
+
+    await world.sender.eventually(scannable)
+    after = await world.sender.engine.transfer(view.tid)
+    assert after.tries_left == view.tries_left - 1
+    await delivered(world, view.tid, sent)
+
+
+async def test_relay_restored_from_before_the_yes(world: World, noise: Path, backup: Backup) -> None:
+    """It serves old messages again: what was used stays used, and an end stays an end."""
+    sent = digests(noise)
+    view = await world.offer(noise)
+    await world.receiver.until(view.tid, "SEEN")
+    await backup.take()
+    await world.answer(view)
+    await world.receiver.until(view.tid, "OPENED", "COMPLETE")
+    await backup.restore()
+    await delivered(world, view.tid, sent)
+    await backup.restore()
+    async with Phone(view.link, view.pin) as late:
+        asked = await late.ask()
+        assert asked.decided is not None
+        status = await late.decide("deny", by="patient", name="", rel="self")
+    assert (status.state, status.refused) == ("COMPLETE", "decided")
+    await delivered(world, view.tid, sent)

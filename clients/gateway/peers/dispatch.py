@@ -51,7 +51,12 @@ class Dispatch:
         """The last call to the queue was answered."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled.
+
+        Asks for what is new; and, after a quiet while or a failure, for all that is still there: what could not be
+        taken comes again so, a relay restored from a backup counts from an older number, and a number that a relay
+        once said may have been far too high.
+        """
         after, pause = 0, 0.25
         async with asyncio.TaskGroup() as group:
             while True:
@@ -61,26 +66,26 @@ class Dispatch:
                     self.reachable = False
                     log.info("the queue does not answer", code=why.code)
                     await asyncio.sleep(pause)
-                    pause = min(pause * 2, 5.0)
+                    after, pause = 0, min(pause * 2, 5.0)
                     continue
-                known, self.reachable, pause = self.reachable, True, 0.25
-                if after and not known:
-                    after = 0  # a relay restored from a backup counts from an older number
-                    continue
+                self.reachable, pause = True, 0.25
                 for entry in entries:
                     await self._room.acquire()
                     group.create_task(self._take(entry))
                     after = max(after, entry.seq)
+                if not entries:
+                    after = 0
+                    await asyncio.sleep(pause)
 
     async def _take(self, entry: SiteEntry) -> None:
         try:
             await self._stored(entry)
             await self._relay.ack([entry.seq])
         except (RelayDownError, RelayRefusal):
-            pass  # it comes again after a restart or a reconnection, and changes nothing then
+            pass  # it comes again, and changes nothing then
         except GatewayError as why:
             log.error("a message waits", code=why.code)
-        except Exception as why:  # it holds no other up, and stays at the relay until the next start
+        except Exception as why:  # it holds no other up, and stays at the relay, to be tried again
             log.error("a message failed", kind=type(why).__name__)
         finally:
             self._room.release()

@@ -30,6 +30,9 @@ _LONG = aiohttp.ClientTimeout(total=POLL + 15, connect=8)
 _BULK = aiohttp.ClientTimeout(total=300, connect=8, sock_read=30)
 _ANSWER_CAP = 8 * 2**20
 _NOT_TRUSTED = "The relay's certificate is not trusted here. Set relay.ca_file if it is of a CA of your own."
+_ON_THE_WAY = {"hash", "replayed"}
+"""Refusals of a request that something between us and the relay cut off, changed or sent twice."""
+_DAMAGED = "A request was damaged on its way to the relay. It is sent again; check the network if this stays."
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 T = TypeVar("T")
 
@@ -163,7 +166,10 @@ class RelayClient:
             return data
         if answer.status == 429 or answer.status >= 500:
             raise RelayDownError
-        raise RelayRefusal(answer.status, _code(data))
+        code = _code(data)
+        if code in _ON_THE_WAY:
+            raise RelayDownError(_DAMAGED)
+        raise RelayRefusal(answer.status, code)
 
     def _learn_clock(self, text: str) -> None:
         if text.isascii() and text.isdigit() and len(text) < 12:

@@ -170,14 +170,19 @@ class Inbox:
         audit.record(con, "sender", f"incoming.{close.state.lower()}", tid.hex(), "", now)
 
     def _decline(self, con: Con, tid: Tid, offer: str, peer: SiteId, why: TransferError, now: int) -> None:
-        code = why.code if why.code in by_code() else "header"
-        close = Close(v=1, tid=tid, offer=jws.digest(offer), state="DECLINED", why=code, iat=now)  # type: ignore[arg-type]
-        post(con, "queue", peer.hex(), sign_message(close, self._identity.key), tid, now)
+        code = self._say_declined(con, tid, offer, peer, why.code, now)
         audit.alarm(con, tid, code, why.sentence, now)
         audit.record(con, "gateway", "incoming.declined", tid.hex(), code, now)
         row = one(con, "SELECT * FROM receives WHERE tid=?", (tid,))
         if row is not None:
             self.end(con, row, step(RECEIVER, row["state"], "refuse").to, code, now)
+
+    def _say_declined(self, con: Con, tid: Tid, offer: str, peer: SiteId, why: str, now: int) -> str:
+        """The code that S is told."""
+        code = why if why in by_code() else "header"
+        close = Close(v=1, tid=tid, offer=jws.digest(offer), state="DECLINED", why=code, iat=now)  # type: ignore[arg-type]
+        post(con, "queue", peer.hex(), sign_message(close, self._identity.key), tid, now)
+        return code
 
     # Ends
 
@@ -229,6 +234,11 @@ class Inbox:
             if event == "chain":
                 audit.alarm(con, tid, why, by_code().get(why, PeerError)().sentence, now)
             self.end(con, row, step(RECEIVER, "OPENED", event).to, why, now)
+            if not value(
+                con, "SELECT receipt FROM receives WHERE tid=?", (tid,)
+            ):  # S must hear of it all the same
+                code = why if event == "chain" else "pack"
+                self._say_declined(con, tid, row["offer"], SiteId(row["peer"]), code, now)
 
         await self._db.run(work)
         await self._db.scrub()

@@ -141,18 +141,13 @@ class Uploader:
         await self._db.run(work)
 
     async def recheck(self, cid: Cid) -> None:
-        """Compares the relay's list with ours and sends again what it lost."""
-        there: set[int] = set()
-        after = 0
-        while True:
-            page = await self._relay.list_packs(cid, after, wait=0)
-            there.update(p.n for p in page.packs)
-            if not page.packs:
-                break
-            after = page.next
+        """Compares the relay's list with ours and sends again what it lost, or did not take before. Raises
+        `RelayDownError`, `RelayRefusal`.
+        """
+        there = await self._listed(cid)
 
         def work(con: Con) -> int:
-            ours = {r["n"] for r in rows(con, "SELECT n FROM packs WHERE cid=? AND uploaded=1", (cid,))}
+            ours = {r["n"] for r in rows(con, "SELECT n FROM packs WHERE cid=? AND uploaded<>0", (cid,))}
             lost = ours - there
             con.executemany("UPDATE packs SET uploaded=0 WHERE cid=? AND n=?", [(cid, n) for n in lost])
             return len(lost)
@@ -160,6 +155,21 @@ class Uploader:
         if await self._db.run(work):
             log.warning("the relay lost packs; sending them again")
             self._packed.set()
+
+    async def _listed(self, cid: Cid) -> set[int]:
+        there: set[int] = set()
+        after = 0
+        while True:
+            try:
+                page = await self._relay.list_packs(cid, after, wait=0)
+            except RelayRefusal as why:
+                if why.status == 404:  # not even the name is known there any more
+                    return set()
+                raise
+            there.update(p.n for p in page.packs)
+            if not page.packs or page.next <= after:
+                return there
+            after = page.next
 
     async def drop_spools(self) -> None:
         """Deletes the sealed packs of transfers that have ended, here; the relay is told by the outbox."""
