@@ -317,10 +317,11 @@ class Offers:
                 raise StateError
             close = accept_close(text, site=peer, tid=tid, offer=jws.digest(row["offer"]), from_receiver=True)
             post(con, "ack", peer.hex(), make_ack(self._identity.key, text), tid, now)
-            if row["state"] not in OPEN_SENDER or (row["state"] == "OFFERED" and row["why"] == close.why):
+            if row["state"] not in OPEN_SENDER:
                 return
-            audit.alarm(con, tid, close.why or "declined", _DECLINED.get(close.why, _DECLINED[""]), now)
-            audit.record(con, "receiver", "transfer.declined", tid.hex(), close.why, now)
+            sentence = _DECLINED.get(close.why, _DECLINED[""])
+            if audit.alarm(con, tid, close.why or "declined", sentence, now) or row["state"] == "RELEASED":
+                audit.record(con, "receiver", "transfer.declined", tid.hex(), close.why, now)
             if row["state"] == "RELEASED":
                 self._end(con, row, "declined", now, why=close.why)
             else:
