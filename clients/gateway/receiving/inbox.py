@@ -3,13 +3,14 @@
 Whether a study may be opened is decided in `transfer.release` alone; here its rules meet the database: the
 tid is marked used, the key stored and the state moved in one transaction. A release or a close that comes
 before its offer waits for it. What is refused is answered with `close` DECLINED and its code; the release
-is kept 48 hours for staff.
+is kept 48 hours for staff. What was refused is acknowledged too, so that it is not sent for ever. A
+transfer is its sender's: what another paired site says of it is dropped.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from typing import Literal
+from typing import Literal, get_args
 
 import structlog
 
@@ -20,9 +21,18 @@ from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
 from transfer import jws
-from transfer.errors import LocalError, PeerError, TransferError, UsedError, by_code
+from transfer.errors import (
+    ExpiredError,
+    HashError,
+    LocalError,
+    NotForMeError,
+    PeerError,
+    TransferError,
+    UsedError,
+    by_code,
+)
 from transfer.ids import Digest, SiteId, Tid
-from transfer.messages import Close, Manifest, Offer, Receipt, Release, peek, sign_message
+from transfer.messages import Close, CloseWhy, Manifest, Offer, Receipt, Release, peek, sign_message
 from transfer.release import KEEP, accept_close, accept_offer, make_ack, open_release
 from transfer.sites import Identity
 from transfer.states import RECEIVER, TERMINAL, step
@@ -75,7 +85,9 @@ class Inbox:
                 )  # fmt: skip
             except PeerError as why:
                 jws.verify(Offer.NAME, text, peer.site, Offer.CAP)  # answer nobody but the pinned site
-                self._decline(con, offer.tid, text, peer.site, why, now)
+                post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), offer.tid, now)
+                if _code_of_refusal(con, offer.tid) != why.code:
+                    self._decline(con, offer.tid, jws.digest(text), peer.site, why, now)
                 return
             state = step(RECEIVER, "", "offer").to
             con.execute(
@@ -88,7 +100,10 @@ class Inbox:
                 con, "SELECT * FROM waiting WHERE tid=? AND peer=? ORDER BY at", (offer.tid, peer.site)
             ):
                 con.execute("DELETE FROM waiting WHERE hash=?", (waiting["hash"],))
-                self._second(con, waiting["body"], offer.tid, peer, now)
+                try:
+                    self._second(con, waiting["body"], offer.tid, peer, now)
+                except PeerError as why:  # it is no reason to refuse the offer
+                    log.warning("waiting message dropped", code=why.code)
 
         await self._db.run(work)
         self._wake()
@@ -101,21 +116,35 @@ class Inbox:
             if value(con, "SELECT 1 FROM receives WHERE tid=?", (tid,)):
                 self._second(con, text, tid, peer, now)
                 return
-            kind = Release if jws.header(Release.NAME) == text.split(".", 1)[0] else Close
+            kind = Release if _is_release(text) else Close
             jws.verify(kind.NAME, text, peer.site, kind.CAP)
-            con.execute(
-                "INSERT OR IGNORE INTO waiting (hash, tid, peer, body, at) VALUES (?,?,?,?,?)",
-                (jws.digest(text), tid, peer.site, text, now),
-            )
+            refused = _code_of_refusal(con, tid)
+            if refused:  # its offer was: this is the answer to what comes after it
+                self._refuse(con, text, tid, peer.site, by_code().get(refused, HashError)(), now)
+                return
+            self._keep(con, text, tid, peer.site, now)
 
         await self._db.run(work)
         await self._db.scrub()
         self._wake()
 
+    @staticmethod
+    def _keep(con: Con, text: str, tid: Tid, peer: SiteId, now: int) -> bool:
+        """Keeps a message for its offer, or for staff; True if it is a new one."""
+        return (
+            con.execute(
+                "INSERT OR IGNORE INTO waiting (hash, tid, peer, body, at) VALUES (?,?,?,?,?)",
+                (jws.digest(text), tid, peer, text, now),
+            ).rowcount
+            == 1
+        )
+
     def _second(self, con: Con, text: str, tid: Tid, peer: Peer, now: int) -> None:
         row = one(con, "SELECT * FROM receives WHERE tid=?", (tid,))
         assert row is not None
-        if jws.header(Release.NAME) == text.split(".", 1)[0]:
+        if bytes(row["peer"]) != peer.site:
+            raise NotForMeError
+        if _is_release(text):
             self._release(con, row, text, peer, now)
         else:
             self._close(con, row, text, peer, now)
@@ -123,25 +152,19 @@ class Inbox:
     def _release(self, con: Con, row: sqlite3.Row, text: str, peer: Peer, now: int) -> None:
         tid = Tid(row["tid"])
         used = value(con, "SELECT release FROM used WHERE tid=?", (tid,))
+        if used is not None and jws.digest(text) == used:  # known, also after its pre-key was erased
+            post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), tid, now)
+            return
         try:
             opened = open_release(
                 text, row["offer"], pin=peer.pin, me=self._identity.site, now=now,
                 prekey=lambda kid: self._pins.own_pair(con, kid), used=Digest(used) if used else None,
             )  # fmt: skip
-        except UsedError as why:
-            audit.alarm(con, tid, why.code, why.sentence, now)
-            audit.record(con, "sender", "incoming.release-refused", tid.hex(), why.code, now)
-            return
+            if row["state"] in ("EXPIRED", "DECLINED"):
+                raise ExpiredError
         except PeerError as why:
-            if jws.digest(text) == used:  # the same release again, after its pre-key was erased: it is known
-                post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), tid, now)
-                return
-            if row["state"] == "SEEN" and _signed_by(text, peer.site):
-                con.execute(
-                    "INSERT OR IGNORE INTO waiting (hash, tid, peer, body, at) VALUES (?,?,?,?,?)",
-                    (jws.digest(text), tid, peer.site, text, now),
-                )
-                self._decline(con, tid, row["offer"], peer.site, why, now)
+            if _signed_by(text, peer.site):
+                self._refuse(con, text, tid, peer.site, UsedError() if used else why, now)
             return
         post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), tid, now)
         if row["state"] != "SEEN":
@@ -153,6 +176,13 @@ class Inbox:
              self._vault.seal("grant", opened.grant_text.encode()), now, tid),
         )  # fmt: skip
         audit.record(con, "sender", "incoming.opened", tid.hex(), opened.grant.by, now)
+
+    def _refuse(self, con: Con, text: str, tid: Tid, peer: SiteId, why: TransferError, now: int) -> None:
+        """L (or a close for an offer that was refused): kept for staff, acknowledged, and L is declined, once."""
+        new = self._keep(con, text, tid, peer, now)
+        post(con, "ack", peer.hex(), make_ack(self._identity.key, text), tid, now)
+        if new and _is_release(text):
+            self._decline(con, tid, peek(Release, text).offer, peer, why, now)
 
     def _close(self, con: Con, row: sqlite3.Row, text: str, peer: Peer, now: int) -> None:
         tid = Tid(row["tid"])
@@ -169,20 +199,18 @@ class Inbox:
         self.end(con, row, after.to, close.why, now)
         audit.record(con, "sender", f"incoming.{close.state.lower()}", tid.hex(), "", now)
 
-    def _decline(self, con: Con, tid: Tid, offer: str, peer: SiteId, why: TransferError, now: int) -> None:
-        code = self._say_declined(con, tid, offer, peer, why.code, now)
-        audit.alarm(con, tid, code, why.sentence, now)
-        audit.record(con, "gateway", "incoming.declined", tid.hex(), code, now)
-        row = one(con, "SELECT * FROM receives WHERE tid=?", (tid,))
+    def _decline(self, con: Con, tid: Tid, offer: Digest, peer: SiteId, why: TransferError, now: int) -> None:
+        self._say_declined(con, tid, offer, peer, why.code, now)
+        audit.alarm(con, tid, why.code, why.sentence, now)
+        audit.record(con, "gateway", "incoming.declined", tid.hex(), why.code, now)
+        row = one(con, "SELECT * FROM receives WHERE tid=? AND state='SEEN'", (tid,))
         if row is not None:
-            self.end(con, row, step(RECEIVER, row["state"], "refuse").to, code, now)
+            self.end(con, row, step(RECEIVER, row["state"], "refuse").to, why.code, now)
 
-    def _say_declined(self, con: Con, tid: Tid, offer: str, peer: SiteId, why: str, now: int) -> str:
-        """The code that S is told."""
-        code = why if why in by_code() else "header"
-        close = Close(v=1, tid=tid, offer=jws.digest(offer), state="DECLINED", why=code, iat=now)  # type: ignore[arg-type]
+    def _say_declined(self, con: Con, tid: Tid, offer: Digest, peer: SiteId, code: str, now: int) -> None:
+        why = code if code in get_args(CloseWhy) else ""
+        close = Close(v=1, tid=tid, offer=offer, state="DECLINED", why=why, iat=now)  # type: ignore[arg-type]
         post(con, "queue", peer.hex(), sign_message(close, self._identity.key), tid, now)
-        return code
 
     # Ends
 
@@ -191,26 +219,29 @@ class Inbox:
         con.execute(
             "UPDATE receives SET state=?, why=?, ended_at=? WHERE tid=?", (state, why, now, row["tid"])
         )
-        if row["state"] == "OPENED":
-            self.receipt(con, row, now)
+        if row["state"] == "OPENED" and not self.receipt(con, row, now) and state == "PARTIAL":
+            self._say_declined(con, row["tid"], jws.digest(row["offer"]), SiteId(row["peer"]), why, now)
         con.execute(
             "UPDATE receives SET k_sealed=NULL, bytes=(SELECT coalesce(sum(size),0) FROM in_packs"
             " WHERE cid=receives.cid AND have=1) WHERE tid=?",
             (row["tid"],),
         )
 
-    def receipt(self, con: Con, row: sqlite3.Row, now: int) -> None:
-        """A: what the PACS holds, signed and in the outbox until S acknowledges it."""
+    def receipt(self, con: Con, row: sqlite3.Row, now: int) -> bool:
+        """A: what the PACS holds, signed and in the outbox until S acknowledges it. False where no record was seen:
+        then nothing can be named.
+        """
         last = value(con, "SELECT compact FROM in_records WHERE cid=? ORDER BY i DESC LIMIT 1", (row["cid"],))
         if last is None:
-            return  # no record was seen: nothing can be named
+            return False
         tid = Tid(row["tid"])
         gaps = [
             r[0]
             for r in rows(con, "SELECT no FROM ledger WHERE tid=? AND state<>'stored' ORDER BY no", (tid,))
         ]
         ended = peek_end(last)
-        state: Literal["COMPLETE", "PARTIAL"] = "COMPLETE" if ended and not gaps else "PARTIAL"
+        whole = ended and not gaps and not unsent(con, tid, row["cid"])
+        state: Literal["COMPLETE", "PARTIAL"] = "COMPLETE" if whole else "PARTIAL"
         receipt = Receipt(
             v=1, tid=tid, offer=jws.digest(row["offer"]), grant=jws.digest(self._grant(row)),
             manifest=jws.digest(last), state=state, proof="store", gaps=gaps[:4000], iat=now,
@@ -219,6 +250,7 @@ class Inbox:
         con.execute("UPDATE receives SET receipt=? WHERE tid=?", (text, tid))
         post(con, "queue", bytes(row["peer"]).hex(), text, tid, now)
         audit.record(con, "gateway", f"receipt.{state.lower()}", tid.hex(), f"gaps {len(gaps)}", now)
+        return True
 
     def _grant(self, row: sqlite3.Row) -> str:
         return self._vault.open("grant", row["grant_sealed"]).decode()
@@ -233,7 +265,9 @@ class Inbox:
                 return
             if event == "chain":
                 audit.alarm(con, tid, why, by_code().get(why, PeerError)().sentence, now)
-            self.end(con, row, step(RECEIVER, "OPENED", event).to, why, now)
+            short = event == "delivered" and unsent(con, tid, row["cid"]) > 0
+            after = step(RECEIVER, "OPENED", "gave-up" if short else event)
+            self.end(con, row, after.to, "unsent" if short else why, now)
             if not value(
                 con, "SELECT receipt FROM receives WHERE tid=?", (tid,)
             ):  # S must hear of it all the same
@@ -257,6 +291,34 @@ class Inbox:
 
         if await self._db.run(work):
             self._wake()
+
+
+def unsent(con: Con, tid: bytes, cid: bytes) -> int:
+    """Images that S counted in a series and could not list: they were lost there."""
+    return int(
+        value(
+            con,
+            "SELECT coalesce(sum(max(0, s.want - (SELECT count(*) FROM ledger l WHERE l.tid=? AND l.series=s.no))), 0)"
+            " FROM in_series s WHERE s.cid=? AND s.closed=1",
+            (tid, cid),
+        )
+    )
+
+
+def _code_of_refusal(con: Con, tid: Tid) -> str:
+    """Why an offer was refused that never got a row; empty where none was."""
+    return str(
+        value(
+            con,
+            "SELECT code FROM alarms WHERE tid=?1 AND NOT EXISTS (SELECT 1 FROM receives WHERE tid=?1)",
+            (tid,),
+        )
+        or ""
+    )
+
+
+def _is_release(text: str) -> bool:
+    return text.startswith(jws.header(Release.NAME) + ".")
 
 
 def peek_end(record: str) -> bool:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from clients.gateway.meter import Meter
+from clients.gateway.receiving.inbox import unsent
 from clients.gateway.sending.view import alarms_of, decided_by
 from clients.gateway.store.database import Con, rows, value
 from clients.gateway.store.vault import Vault
@@ -21,6 +22,7 @@ SENTENCES = {
     "COMPLETE": "Every image is in the PACS.",
     "PARTIAL": "Not every image could be stored. Call the sender about what is missing.",
     "pacs": "The PACS refused some images. Look at its log, then ask the sender to send them again.",
+    "unsent": "The sender could not read some images of this study and did not send them. Call the sender.",
     "no-end": "The sender never finished this study. Call the sender.",
     "DENIED": "The answer was no. What was fetched is deleted and was never opened.",
     "EXPIRED": "Nobody answered in time. What was fetched is deleted and was never opened.",
@@ -44,6 +46,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     receipt = peek(Receipt, row["receipt"]) if row["receipt"] else None
     moving = open_now and here < announced
     listed, stored = sum(counts.values()), counts.get("stored", 0)
+    lost = unsent(con, tid, cid)
     if receipt and not counts:  # the ledger was forgotten with time; the receipt is kept
         listed, stored = row["total"], row["total"] - len(receipt.gaps)
     return TransferView(
@@ -56,7 +59,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
         decided_at=row["opened_at"], decided_by=decided_by(vault, row["grant_sealed"]), released_at=row["opened_at"],
         first_stored_at=row["first_stored_at"], bytes=announced, moved=here,
         speed=meter.speed() if meter and moving else 0.0, stalled=bool(moving and meter and meter.idle > 5),
-        instances=listed, total=row["total"], stored=stored, gaps=listed - stored if not open_now else 0,
+        instances=listed, total=row["total"], stored=stored, gaps=listed - stored + lost if not open_now else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
         series=[_progress(con, tid, s) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))],
         alarms=alarms_of(con, tid),

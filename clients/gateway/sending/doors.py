@@ -231,7 +231,8 @@ class Doors:
         refused = self._apply(con, row, plain, vp, now)
         if refused:
             self._offers.tell(con, tid, now, run, refused)
-        self._offers.tell(con, tid, now)  # one answer for each wish: whoever heard of this state hears nothing twice
+        # One answer for each wish: whoever heard of this state hears nothing twice.
+        self._offers.tell(con, tid, now)
 
     def _apply(self, con: Con, row: sqlite3.Row, plain: bytes, vp: PublicKey, now: int) -> str:
         try:
