@@ -349,7 +349,7 @@ async def houses(
     """Two hospitals that have pinned each other: the sender and the receiver."""
     clock = clock or StillClock()
     s = await House(base / "s", clock, relay_url).make("Valley ED")
-    r = await House(base / "r", clock, relay_url).make("Lakeside Trauma Center")
+    r = await House(base / "r", clock, relay_url).make("Lakeside Trauma Center", pacs="PACS@127.0.0.1:9")
     try:
         await s.pin(r)
         await r.pin(s)

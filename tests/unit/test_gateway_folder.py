@@ -98,3 +98,8 @@ async def test_another_folder_s_key_or_an_empty_database_is_said_in_words(tmp_pa
     with pytest.raises(ConfigError, match="no identity"):
         await db.run(lambda con: read_identity(con, Vault.load(tmp_path / "a")))
     await db.close()
+
+
+async def test_a_gateway_with_a_pacs_receives(tmp_path: Path) -> None:
+    made = await init(tmp_path / "g", name="Lakeside", relay=RELAY, pacs="PACS@10.0.0.1:104")
+    assert read_card(own_card(tmp_path / "g", made)).roles == ["send", "receive"]

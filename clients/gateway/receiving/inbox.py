@@ -220,7 +220,7 @@ class Inbox:
             "UPDATE receives SET state=?, why=?, ended_at=? WHERE tid=?", (state, why, now, row["tid"])
         )
         if row["state"] == "OPENED" and not self.receipt(con, row, now) and state == "PARTIAL":
-            self._say_declined(con, row["tid"], jws.digest(row["offer"]), SiteId(row["peer"]), why, now)
+            self._say_declined(con, Tid(row["tid"]), jws.digest(row["offer"]), SiteId(row["peer"]), why, now)
         con.execute(
             "UPDATE receives SET k_sealed=NULL, bytes=(SELECT coalesce(sum(size),0) FROM in_packs"
             " WHERE cid=receives.cid AND have=1) WHERE tid=?",
@@ -268,11 +268,6 @@ class Inbox:
             short = event == "delivered" and unsent(con, tid, row["cid"]) > 0
             after = step(RECEIVER, "OPENED", "gave-up" if short else event)
             self.end(con, row, after.to, "unsent" if short else why, now)
-            if not value(
-                con, "SELECT receipt FROM receives WHERE tid=?", (tid,)
-            ):  # S must hear of it all the same
-                code = why if event == "chain" else "pack"
-                self._say_declined(con, tid, row["offer"], SiteId(row["peer"]), code, now)
 
         await self._db.run(work)
         await self._db.scrub()
