@@ -26,6 +26,7 @@ from tests.gateway_kit import (
     houses,
     running,
 )
+from transfer import jws
 from transfer.encoding import sha256
 from transfer.errors import KeyUnknownError
 from transfer.ids import Digest, Tid
@@ -162,7 +163,7 @@ async def test_messages_for_transfers_that_are_not_here_are_dropped(both: Partie
     await phone.decide()
     offer = (await both.s.send(tid))["offer"]
     await both.r.db.run(
-        lambda con: both.r.inbox._decline(con, tid, offer, both.s.site, KeyUnknownError(), NOW)
+        lambda con: both.r.inbox._decline(con, tid, jws.digest(offer), both.s.site, KeyUnknownError(), NOW)
     )
     (close,) = await both.r.letters()
     await both.s.hear(close, both.r)
