@@ -7,7 +7,7 @@ without a row was never acknowledged and goes with its content id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -42,6 +42,9 @@ class BlobStore(Protocol):
 
     async def drop(self, name: BlobName) -> None:
         """Deletes one blob that lost a race for its number."""
+
+    async def broken(self, names: Mapping[BlobName, int]) -> list[BlobName]:
+        """Those of `names` that are not there, or not as large as it says."""
 
     async def erase(self, cid: Cid) -> None:
         """Deletes all blobs of a content id; none is no error."""

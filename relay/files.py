@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -67,7 +67,7 @@ class FileBlobs:
             try:
                 os.link(half, folder / name.file)
             except FileExistsError:
-                pass  # the same bytes, by another upload of this pack
+                os.replace(half, folder / name.file)  # the same bytes; these are certainly whole
             except FileNotFoundError:
                 raise GoneError from None  # erased in between
             _sync_folder(folder)
@@ -121,6 +121,16 @@ class FileBlobs:
     async def drop(self, name: BlobName) -> None:
         """See `BlobStore.drop`."""
         await self._run(lambda: (self._folder / name.cid.hex() / name.file).unlink(missing_ok=True))
+
+    async def broken(self, names: Mapping[BlobName, int]) -> list[BlobName]:
+        """See `BlobStore.broken`."""
+        return await self._run(lambda: [name for name, size in names.items() if self._size(name) != size])
+
+    def _size(self, name: BlobName) -> int:
+        try:
+            return os.stat(self._folder / name.cid.hex() / name.file).st_size
+        except FileNotFoundError:
+            return -1
 
     async def erase(self, cid: Cid) -> None:
         """See `BlobStore.erase`."""

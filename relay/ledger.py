@@ -170,16 +170,21 @@ def tune(con: sqlite3.Connection) -> None:
 
 
 def prepare(con: sqlite3.Connection, now: int) -> None:
-    """Inside a transaction: runs the migrations that this file has not seen."""
+    """Inside a transaction: runs the migrations that this file has not seen, and lets its numbers grow.
+
+    The numbers grow also where the file is as old as it should be: it cannot know whether it was put back.
+    """
     done: int = con.execute("PRAGMA user_version").fetchone()[0]
     for number, script in migrations():
         if number > done:
             for statement in statements(script):
                 con.execute(statement)
             con.execute(f"PRAGMA user_version={number}")
-    if done == 0:
-        rows = [(table, first_number(now)) for table in _COUNTED]
-        con.executemany("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", rows)
+    for table in _COUNTED:
+        if done == 0:
+            con.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, 0)", (table,))
+        count_on = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
+        con.execute(count_on, (first_number(now), table))
 
 
 def migrations() -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ over both.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -48,6 +48,11 @@ class MemoryBlobs:
 
     async def drop(self, name: BlobName) -> None:
         self._blobs.get(name.cid, {}).pop(name, None)
+
+    async def broken(self, names: Mapping[BlobName, int]) -> list[BlobName]:
+        return [
+            name for name, size in names.items() if len(self._blobs.get(name.cid, {}).get(name, b"")) != size
+        ]
 
     async def erase(self, cid: Cid) -> None:
         self._blobs.pop(cid, None)
@@ -210,6 +215,14 @@ class MemoryMeta:
             raise QuotaError
         known.packs[pack.n] = msgspec.structs.replace(pack, arrival=self._next())
         return True
+
+    async def every_pack(self, after: int, most: int) -> list[tuple[Cid, Pack]]:
+        found = [(cid, p) for cid, c in self._cids.items() for p in c.packs.values() if p.arrival > after]
+        return sorted(found, key=lambda each: each[1].arrival)[:most]
+
+    async def forget_packs(self, cid: Cid, numbers: list[int]) -> None:
+        for n in numbers:
+            self._cids[cid].packs.pop(n, None)
 
     def _readable(self, cid: Cid, reader: SiteId) -> _Cid:
         known = self._cids.get(cid)

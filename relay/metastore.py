@@ -9,8 +9,9 @@ The rules that every store keeps:
 - The first site to use a content id or a mailbox owns it. One that was deleted or ran out is *gone*: it stays
   known, and its name is never used again.
 - What is created once never changes. The same bytes again are the same success; others raise `DifferentError`.
-- Numbers of letters and arrivals only grow. A fresh store starts them from the clock (`first_number`), so
-  that a site that remembers a number from a store that was lost still hears of everything new.
+- Numbers of letters and arrivals only grow. At each start a store counts on from the clock (`first_number`), so
+  that a site that remembers a number from a store that was lost, or put back to an older state, still hears of
+  everything new.
 """
 
 from __future__ import annotations
@@ -150,6 +151,12 @@ class MetaStore(Protocol):
     async def find_pack(self, cid: Cid, n: int, owner: SiteId) -> tuple[bool, Pack | None]:
         """Whether `owner` has this content id, and the pack if it is there. `NotYoursError`, `GoneError`."""
 
+    async def every_pack(self, after: int, most: int) -> list[tuple[Cid, Pack]]:
+        """Of all sites, in the order of arrival."""
+
+    async def forget_packs(self, cid: Cid, numbers: list[int]) -> None:
+        """Their bytes were lost: nobody put them. Unknown ones are no error."""
+
     async def packs(self, cid: Cid, reader: SiteId, after: int, most: int) -> list[Pack]:
         """In the order of arrival. `AbsentError`, `NotYoursError`, `GoneError`."""
 
@@ -183,8 +190,8 @@ class MetaStore(Protocol):
 
 
 def first_number(now: int) -> int:
-    """Where a fresh store starts to count: above what any older one reached at under 10^6 a second; < 2^53."""
-    return now << 20
+    """Where a store starts to count: above what any life before reached at under 10^6 a second; up to 2^52."""
+    return min(now, 2**32) << 20
 
 
 def check_owner(owner: bytes, site: SiteId, gone: bool) -> None:

@@ -33,6 +33,7 @@ from relay.files import FileBlobs
 from relay.log import access_logger, make_log, place_of, silent
 from relay.metrics import make_app
 from relay.notifier import LocalNotifier
+from relay.reconcile import reconcile
 from relay.sqlite import SqliteMeta
 from relay.sweep import Sweeper
 
@@ -93,12 +94,15 @@ async def start(config: Config, *, clock: Clock = system_clock, log: Any = None)
             ends.push_async_callback(meta.close)
             await blobs.open()
             ends.push_async_callback(blobs.close)
+            sweeper = Sweeper(meta, blobs, clock, log, relay.doomed)
+            if forgotten := await reconcile(meta, blobs):
+                log.warning("reconcile", forgotten=forgotten)
+            await sweeper.erase_strays()
         except (OSError, sqlite3.Error):
             raise ConfigError(
                 "The relay's data folder cannot be used. Check its path, rights and disk."
             ) from None
         ends.push_async_callback(relay.carrier.close, GRACE)
-        sweeper = Sweeper(meta, blobs, clock, log, relay.doomed)
         ends.push_async_callback(_cancel, asyncio.create_task(sweeper.run(), name="sweeper"))
         await _serve(config, relay, sock, tls, log, ends)
         metrics = await _serve_metrics(config, relay, ends)

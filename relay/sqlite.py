@@ -203,6 +203,27 @@ class SqliteMeta:
         )  # fmt: skip
         return [_pack(row) for row in await self._ledger.read(sql, (cid, after, most))]
 
+    async def every_pack(self, after: int, most: int) -> list[tuple[Cid, Pack]]:
+        sql = (
+            "SELECT cid, n, kind, size, digest, arrival FROM packs WHERE arrival > ? ORDER BY arrival LIMIT ?"
+        )
+        return [(Cid(row[0]), _pack(row[1:])) for row in await self._ledger.read(sql, (after, most))]
+
+    async def forget_packs(self, cid: Cid, numbers: list[int]) -> None:
+        def work(con: Con) -> None:
+            for n in numbers:
+                lost = "DELETE FROM packs WHERE cid = ? AND n = ? RETURNING size"
+                for (size,) in _rows(con, lost, cid, n):
+                    con.execute(
+                        "UPDATE cids SET packs = packs - 1, bytes = bytes - ? WHERE cid = ?", (size, cid)
+                    )
+                    con.execute(
+                        "UPDATE sites SET stored = stored - ? WHERE site = (SELECT owner FROM cids WHERE cid = ?)",
+                        (size, cid),
+                    )
+
+        await self._ledger.write(work)
+
     async def _check_reader(self, cid: Cid, reader: SiteId) -> None:
         rows = await self._ledger.read(
             "SELECT c.owner, c.gone, EXISTS (SELECT 1 FROM readers r WHERE r.cid = c.cid AND r.site = ?)"

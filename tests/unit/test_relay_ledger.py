@@ -119,7 +119,7 @@ async def test_the_promises_rest_on_these_settings(ledger: Ledger) -> None:
 
 def test_migrations_run_once_and_survive_company(tmp_path: Path) -> None:
     assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))
-    for now in (5, 6):
+    for now, most in ((5, 5), (6, 6), (4, 6)):  # the last clock is behind: numbers never fall
         con = sqlite3.connect(tmp_path / "l.db", isolation_level=None)
         tune(con)
         con.execute("BEGIN IMMEDIATE")
@@ -127,8 +127,8 @@ def test_migrations_run_once_and_survive_company(tmp_path: Path) -> None:
         con.execute("COMMIT")
         assert con.execute("PRAGMA user_version").fetchone()[0] == len(migrations())
         assert set(con.execute("SELECT name, seq FROM sqlite_sequence")) == {
-            ("letters", 5 << 20),
-            ("packs", 5 << 20),
+            ("letters", most << 20),
+            ("packs", most << 20),
         }
         con.close()
 
