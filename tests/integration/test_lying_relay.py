@@ -15,6 +15,7 @@ from clients.gateway.peers import outbox, relay
 from clients.gateway.receiving import prefetch
 from clients.gateway.sending import reminder
 from tests.faults.day import Day, LyingWorld
+from transfer import tries
 
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(200 if os.environ.get("SOAK") else 4)
 
@@ -25,7 +26,7 @@ async def lying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for module, name, seconds in (
         (outbox, "_RESEND", 1), (outbox, "_FIRST", 1), (outbox, "_MOST", 2), (reminder, "_EVERY", 0.5),
         (relay, "POLL", 1), (prefetch, "_REST", 0.3), (drill, "_STEP", 3.0), (drill, "_PATIENCE", 4.0),
-        (drill, "_WAIT", 2),
+        (drill, "_WAIT", 2), (tries, "RUN_SECONDS", 4),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, seconds)
     monkeypatch.setattr(relay.RelayClient.list_packs, "__defaults__", (1,))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import socket
 import ssl
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 import truststore
+from msgspec import Meta
 from nacl.signing import SigningKey
 
 from clients.gateway.clock import Clock, Random
@@ -30,11 +31,13 @@ _LONG = aiohttp.ClientTimeout(total=POLL + 15, connect=8)
 _BULK = aiohttp.ClientTimeout(total=300, connect=8, sock_read=30)
 _ANSWER_CAP = 8 * 2**20
 _NOT_TRUSTED = "The relay's certificate is not trusted here. Set relay.ca_file if it is of a CA of your own."
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ON_THE_WAY = {"hash", "replayed"}
 """Refusals of a request that something between us and the relay cut off, changed or sent twice."""
 _DAMAGED = "A request was damaged on its way to the relay. It is sent again; check the network if this stays."
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 T = TypeVar("T")
+_Number = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class RelayRefusal(GatewayError):
@@ -50,8 +53,8 @@ class RelayRefusal(GatewayError):
 class SiteEntry(msgspec.Struct, frozen=True):
     """A queue entry: a message of a site (`source`, `body`) or of a phone (`mb`, `run`, `slot`, `i`, `body`)."""
 
-    seq: int
-    at: int
+    seq: _Number
+    at: _Number
     body: Any
     source: str = msgspec.field(name="from", default="")
     mb: str = ""
@@ -71,16 +74,16 @@ class _Prekeys(msgspec.Struct, frozen=True):
 class PackLine(msgspec.Struct, frozen=True, array_like=True):
     """A pack as the relay lists it."""
 
-    n: int
+    n: Annotated[int, Meta(ge=0, lt=2**32)]
     kind: str
-    size: int
+    size: _Number
 
 
 class PackList(msgspec.Struct, frozen=True):
     """Packs in the order of their arrival, and what to ask from next."""
 
     packs: list[PackLine]
-    next: int
+    next: _Number
 
 
 def tls_context(ca_file: str) -> ssl.SSLContext:
@@ -247,13 +250,13 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 def _decode(data: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError:
+    except _NOT_JSON:
         raise RelayDownError("The relay's answer cannot be read. Check that its address is right.") from None
 
 
 def _code(data: bytes) -> str:
     try:
         code = msgspec.json.decode(data, type=dict[str, Any]).get("error", "")
-    except msgspec.MsgspecError:
+    except _NOT_JSON:
         return "refused"
     return code if isinstance(code, str) and code.isascii() and len(code) < 32 else "refused"

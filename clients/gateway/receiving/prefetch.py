@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from clients.gateway.clock import Signal
-from clients.gateway.errors import GatewayError, RelayDownError
+from clients.gateway.errors import RelayDownError
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import PackLine, RelayClient, RelayRefusal
 from clients.gateway.store.database import Con, Database, rows, value
@@ -96,7 +96,7 @@ class Prefetch:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._list_all(cid))
                     group.create_task(self._fetch_all(cid, group))
-            except* (GatewayError, OSError) as why:
+            except* Exception as why:  # it begins again from the database
                 log.error("prefetch rests", kind=type(why.exceptions[0]).__name__)
             await asyncio.sleep(_REST)
 
