@@ -24,11 +24,14 @@ from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, rows
 from transfer.ids import Cid
 from transfer.packs import BUCKETS
+from transfer.states import OPEN_SENDER
 
 log = structlog.get_logger()
 STREAMS = 4
 _FINAL = {409, 410, 413}
 """The relay's refusals that a repetition does not change."""
+_PAGES = 1000
+"""Pages of a list that are read: more than a cid may have."""
 _DUE = """
 SELECT p.cid, p.n, p.kind, p.size FROM packs p JOIN spools s ON s.cid=p.cid
 WHERE p.uploaded=0 AND s.dropped=0 ORDER BY s.rowid, p.n LIMIT ?
@@ -64,6 +67,8 @@ class Uploader:
 
     async def run(self) -> None:
         """Until cancelled."""
+        if self._done:  # an earlier run ended before it had said so
+            self._landed.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._mark())
             while True:
@@ -131,11 +136,14 @@ class Uploader:
             await asyncio.sleep(0.02)
 
     async def _alarm(self, pack: _Pack, code: str, sentence: str) -> None:
+        """At the transfers that still need the pack: what is on its way at an end is refused, rightly."""
         log.error("pack not uploaded", code=code)
         now = self._clock.now()
+        marks = ",".join("?" * len(OPEN_SENDER))
 
         def work(con: Con) -> None:
-            for row in rows(con, "SELECT tid FROM sends WHERE cid=?", (pack.cid,)):
+            sql = f"SELECT tid FROM sends WHERE cid=? AND state IN ({marks})"
+            for row in rows(con, sql, (pack.cid, *OPEN_SENDER)):
                 audit.alarm(con, row["tid"], code, sentence, now)
 
         await self._db.run(work)
@@ -159,7 +167,7 @@ class Uploader:
     async def _listed(self, cid: Cid) -> set[int]:
         there: set[int] = set()
         after = 0
-        while True:
+        for _ in range(_PAGES):
             try:
                 page = await self._relay.list_packs(cid, after, wait=0)
             except RelayRefusal as why:
@@ -168,8 +176,9 @@ class Uploader:
                 raise
             there.update(p.n for p in page.packs)
             if not page.packs or page.next <= after:
-                return there
+                break
             after = page.next
+        return there
 
     async def drop_spools(self) -> None:
         """Deletes the sealed packs of transfers that have ended, here; the relay is told by the outbox."""
