@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -28,7 +29,14 @@ log = structlog.get_logger()
 STREAMS = 4
 _REST = 2.0
 """Seconds between two rounds of a list, and after a fault."""
+_MOST = 2**20
+"""Packs of one cid that are followed, whatever a relay lists."""
 _OPEN = ",".join(f"'{s}'" for s in OPEN_RECEIVER)
+_KEPT = """
+SELECT coalesce(sum(size), 0) FROM in_packs WHERE have=1
+AND cid NOT IN (SELECT cid FROM receives WHERE state='OPENED')
+"""
+"""Bytes that are here for offers that nobody has answered."""
 
 
 class Prefetch:
@@ -41,6 +49,7 @@ class Prefetch:
         self._moved, self._changed = moved, changed
         self._tasks: dict[Cid, asyncio.Task[None]] = {}
         self._streams = asyncio.Semaphore(STREAMS)
+        self._flying: dict[tuple[Cid, int], int] = {}
         self.fetched: dict[Cid, Signal] = {}
         self.meters: dict[Cid, Meter] = {}
 
@@ -61,12 +70,12 @@ class Prefetch:
                     self.signal(cid)
                     self._tasks[cid] = asyncio.create_task(self._follow(cid))
                 for cid in self._tasks.keys() - wanted:
-                    self._tasks.pop(cid).cancel()
+                    await _end(self._tasks.pop(cid))
                     await self._drop(cid)
                 await self._moved.wait(seen, 30)
         finally:
-            for task in self._tasks.values():
-                task.cancel()
+            tasks, self._tasks = self._tasks, {}
+            await _end(*tasks.values())
 
     def signal(self, cid: Cid) -> Signal:
         """Set after each pack that arrived."""
@@ -80,10 +89,13 @@ class Prefetch:
 
     async def sweep(self) -> None:
         """Deletes what ended while this gateway was down."""
-        found = await self._db.run(
-            lambda con: rows(con, f"SELECT DISTINCT cid FROM receives WHERE state IN ({_OPEN})")
-        )
-        keep = {Cid(r["cid"]).hex() for r in found}
+        open_now = f"SELECT cid FROM receives WHERE state IN ({_OPEN})"
+
+        def work(con: Con) -> set[str]:
+            con.execute(f"DELETE FROM in_packs WHERE cid NOT IN ({open_now})")
+            return {Cid(r["cid"]).hex() for r in rows(con, open_now)}
+
+        keep = await self._db.run(work)
         for folder in self._folder.iterdir():
             if folder.name not in keep:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -122,20 +134,22 @@ class Prefetch:
                 await asyncio.sleep(_REST)
 
     async def _fetch_all(self, cid: Cid, group: asyncio.TaskGroup) -> None:
-        flying: set[int] = set()
         signal = self.signal(cid)
         while True:
             seen = signal.seen
-            missing = await self._db.run(lambda con: self._missing(con, cid))
-            for n, size in missing:
-                if n not in flying and len(flying) < STREAMS * 2:
-                    flying.add(n)
-                    group.create_task(self._fetch(cid, n, size, flying))
+            flying = dict(self._flying)
+            mine = sum(1 for name in flying if name[0] == cid)
+            missing = await self._db.run(partial(self._missing, cid=cid, flying=flying))
+            for n, size in missing[: max(0, STREAMS * 2 - mine)]:
+                self._flying[cid, n] = size
+                group.create_task(self._fetch(cid, n, size))
             await signal.wait(seen, 1.0)
 
     async def _list(self, cid: Cid, packs: list[PackLine]) -> None:
         good = [
-            (cid, p.n, p.kind, p.size) for p in packs if p.kind in ("D", "M") and p.size in SIZES and p.n >= 0
+            (cid, p.n, p.kind, p.size)
+            for p in packs
+            if p.kind in ("D", "M") and p.size in SIZES and 0 <= p.n < _MOST
         ]
         await self._db.run(
             lambda con: con.executemany(
@@ -147,20 +161,22 @@ class Prefetch:
         )
         self._changed.set()
 
-    def _missing(self, con: Con, cid: Cid) -> list[tuple[int, int]]:
-        packs = rows(con, "SELECT n, size FROM in_packs WHERE cid=? AND have=0 ORDER BY n LIMIT 64", (cid,))
+    def _missing(self, con: Con, cid: Cid, flying: dict[tuple[Cid, int], int]) -> list[tuple[int, int]]:
+        """Numbers and sizes of what to fetch next, within the quota while nobody has said yes."""
+        found = rows(con, "SELECT n, size FROM in_packs WHERE cid=? AND have=0 ORDER BY n LIMIT 64", (cid,))
+        packs = [(r["n"], r["size"]) for r in found if (cid, r["n"]) not in flying]
         if value(con, "SELECT 1 FROM receives WHERE cid=? AND state='OPENED'", (cid,)):
-            return [(r["n"], r["size"]) for r in packs]
-        room = self._quota - (value(con, "SELECT sum(size) FROM in_packs WHERE have=1") or 0)
+            return packs
+        room = self._quota - value(con, _KEPT) - sum(flying.values())
         fitting: list[tuple[int, int]] = []
-        for r in packs:
-            room -= r["size"]
+        for n, size in packs:
+            room -= size
             if room < 0:
                 break
-            fitting.append((r["n"], r["size"]))
+            fitting.append((n, size))
         return fitting
 
-    async def _fetch(self, cid: Cid, n: int, size: int, flying: set[int]) -> None:
+    async def _fetch(self, cid: Cid, n: int, size: int) -> None:
         try:
             async with self._streams:
                 ct = await self._relay.get_pack(cid, n)
@@ -177,7 +193,7 @@ class Prefetch:
         except (RelayDownError, RelayRefusal, OSError):
             await asyncio.sleep(1)
         finally:
-            flying.discard(n)
+            self._flying.pop((cid, n), None)
             self.signal(cid).set()
 
     async def refetch(self, cid: Cid, n: int) -> int:
@@ -192,6 +208,12 @@ class Prefetch:
         )
         self.signal(cid).set()
         return bad
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _write(path: Path, data: bytes) -> None:
