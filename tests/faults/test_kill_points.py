@@ -1,0 +1,120 @@
+"""kill -9 at the points that `tests/integration/test_kill.py` does not name: while images are coded, between the last
+commit and the receipt, before an ack, and of the PACS itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from clients.gateway.views import TransferView
+from tests.programs import Gateway, Programs, eventually, running, write_study
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+KB = 1024
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
+    async with running(tmp_path_factory.mktemp("points"), quiet_seconds=3600) as programs:
+        yield programs
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(everybody: Programs) -> Programs:
+    """All of them alive."""
+    await everybody.heal()
+    return everybody
+
+
+async def complete(world: Programs, view: TransferView, sent: dict[str, bytes], twice: set[str]) -> None:
+    """COMPLETE at both; each instance at the PACS byte for byte, once, or more often where it is in `twice`."""
+    end = await world.sender.until(view.tid, "COMPLETE", "PARTIAL", "EXPIRED", "REVOKED")
+    assert (end.state, end.stored, end.gaps) == ("COMPLETE", len(sent), 0)
+    await world.receiver.until(view.tid, "COMPLETE")
+    at_pacs = world.at_pacs(sent)
+    assert {uid: set(copies) for uid, copies in at_pacs.items()} == {uid: {h} for uid, h in sent.items()}
+    assert {uid for uid, copies in at_pacs.items() if len(copies) > 1} <= twice
+
+
+def read(site: Gateway, copy: Path, sql: str, *args: object) -> list[tuple[object, ...]]:
+    """Rows of a copy of a gateway's database."""
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for name in ("gateway.db", "gateway.db-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(site.folder / name, copy / name)
+    with contextlib.closing(sqlite3.connect(copy / "gateway.db")) as con:
+        return con.execute(sql, args).fetchall()
+
+
+async def test_sender_while_it_codes(world: Programs, tmp_path: Path) -> None:
+    sent = write_study(tmp_path / "study", instances=200, side=32)
+    view = await world.create(tmp_path / "study")
+    await world.sender.kill()
+    await world.sender.start()
+    view = await world.sender.when(view.tid, lambda v: v.link != "")
+    await world.answer(view)
+    await complete(world, view, sent, set())
+
+
+async def test_receiver_between_the_last_commit_and_the_receipt(world: Programs, tmp_path: Path) -> None:
+    """All is stored and booked, and the receipt has not left: it is in the outbox, and leaves after the start."""
+    sent = write_study(tmp_path / "study", instances=6)
+    view = await world.offer(tmp_path / "study")
+    await world.sender.when(view.tid, lambda v: 0 < v.bytes == v.moved and v.total == len(sent))
+    whole = (await world.sender.engine.transfer(view.tid)).bytes
+    await world.receiver.when(view.tid, lambda v: v.moved == whole)
+    world.down.hold("up", 0)
+    await world.answer(view)
+    await world.receiver.until(view.tid, "COMPLETE")
+    await world.receiver.kill()
+    assert (await world.sender.engine.transfer(view.tid)).state == "RELEASED"
+    world.down.release()
+    await world.receiver.start()
+    await complete(world, view, sent, set())
+
+
+async def test_sender_before_its_ack(world: Programs, tmp_path: Path) -> None:
+    """It has the receipt, and R does not know that yet."""
+    sent = write_study(tmp_path / "study", instances=6)
+    world.store.hold("up", 0)
+    view = await world.offer(tmp_path / "study")
+    await world.answer(view)
+    await world.receiver.until(view.tid, "OPENED")
+    await world.store.held.wait()
+    world.up.hold("up", 0)
+    world.store.release()
+    await world.sender.until(view.tid, "COMPLETE")
+    await world.sender.kill()
+    query = "SELECT count(*) FROM outbox WHERE kind='queue' AND tid=?"
+    tid = bytes.fromhex(view.tid)
+    assert read(world.receiver, tmp_path / "copy", query, tid) == [(1,)]
+    world.up.release()
+    await world.sender.start()
+
+    async def acknowledged() -> bool | None:
+        return True if read(world.receiver, tmp_path / "copy", query, tid) == [(0,)] else None
+
+    await eventually(acknowledged)
+    await complete(world, view, sent, set())
+
+
+async def test_pacs_while_it_stores(world: Programs, tmp_path: Path) -> None:
+    sent = write_study(tmp_path / "study", instances=16, side=128)
+    world.store.hold("up", 200 * KB)
+    view = await world.offer(tmp_path / "study")
+    await world.answer(view)
+    await world.store.held.wait()
+    await world.pacs.kill()
+    query = "SELECT sop_uid FROM ledger WHERE tid=? AND state='sending'"
+    unknown = {str(r[0]) for r in read(world.receiver, tmp_path / "copy", query, bytes.fromhex(view.tid))}
+    world.store.release()
+    await world.pacs.start()
+    await complete(world, view, sent, unknown)
