@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from relay.app import Relay
 from relay.config import Config
-from relay.errors import RelayError
+from relay.enroll import enroll
+from relay.errors import ConfigError, RelayError
 from relay.log import make_log
 from relay.memory import MemoryBlobs, MemoryMeta
 from relay.notifier import LocalNotifier
@@ -309,3 +310,37 @@ def test_whatever_comes_is_answered_as_the_document_says(lab: Lab) -> None:
     assert {(path, method) for path, method, _ in seen} == {(path, method) for path, method, _ in CALLS}
     assert {200, 400, 401, 404} <= {status for _, _, status in seen}
     assert '"unforeseen"' not in lab.log.getvalue()
+
+
+CARD = Site(None, "http://127.0.0.1:1", b"\1" * 32).card()  # type: ignore[arg-type]  # it makes no calls
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> str:
+    """A card with a few wrong letters, a signed text that is none, or anything."""
+    kind = draw(st.integers(0, 3))
+    if kind == 0:
+        return draw(TEXT | st.sampled_from(HOSTILE).map(lambda raw: raw.decode("latin-1")))
+    if kind == 1:
+        name = draw(st.sampled_from(["card", "card", "offer"]))
+        return sign(name, draw(payloads()), Site(None, "", b"\1" * 32).identity.key)  # type: ignore[arg-type]
+    letters = list(CARD)
+    for _ in range(draw(st.integers(1, 3))):
+        letters[draw(st.integers(0, len(letters) - 1))] = draw(st.sampled_from("Aa0_-.=+/~ \n\0é"))
+    return "".join(letters)
+
+
+def test_a_card_is_whole_or_refused_in_words(tmp_path: Path) -> None:
+    """What the operator was sent: nothing but a card that its own key signed gets in."""
+
+    @settings(max_examples=10 * EXAMPLES if SOAK else 500, database=None, deadline=None)
+    @given(cards())
+    def run(text: str) -> None:
+        if text.strip() == CARD:
+            return
+        with pytest.raises(ConfigError) as why:
+            enroll(tmp_path, text)
+        assert text not in str(why.value) or len(text) < 3
+
+    run()
+    assert enroll(tmp_path, CARD).name == "Site"
