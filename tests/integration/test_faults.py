@@ -7,16 +7,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pynetdicom import evt
 
 from clients.drill import LinkError, Phone
+from clients.gateway import rooms
+from clients.gateway.dicom.scu import Destination
 from clients.gateway.errors import DiskFullError
 from clients.gateway.peers import outbox
 from clients.gateway.peers import relay as relay_client
+from clients.gateway.peers.relay import PackLine, PackList, SiteEntry
 from clients.gateway.sending import reminder
 from clients.gateway.views import TransferView
 from tests.faults.disks import SmallDisk, full_database, small_disk
@@ -24,6 +29,7 @@ from tests.faults.pacs import OddPacs, odd_pacs
 from tests.programs import digests, write_study
 from tests.world import Site, World
 from transfer.door import WrongPinError
+from transfer.ids import Cid
 
 
 @pytest.fixture
@@ -325,3 +331,67 @@ async def test_pacs_closes_after_half_a_study(world: World, noise: Path) -> None
     assert first.kept.keys().isdisjoint(second.kept)
     both = {**first.kept, **second.kept}
     assert both == {uid: [digest] for uid, digest in digests(noise).items()}
+
+
+async def test_pacs_falls_silent(world: World, noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image is taken and not answered: unknown, so it is sent again, and no other one is."""
+    monkeypatch.setattr(rooms, "Destination", partial(Destination, response=1.0, stall=1.0))
+    await world.pacs.stop()
+    await world.receiver.close()
+    await world.receiver.open()
+    silent, patient = threading.Event(), 30.0
+
+    def manner(n: int, event: evt.Event) -> int:
+        if n == 3:
+            silent.wait(patient)
+        return 0
+
+    sent = digests(noise)
+    with odd_pacs(world.pacs_port) as pacs:
+        pacs.manner = manner
+        try:
+            end, _ = await ended(world, noise, "COMPLETE", "PARTIAL")
+        finally:
+            silent.set()
+        assert (end.state, end.stored, end.gaps) == ("COMPLETE", 16, 0)
+        assert len(pacs.asked) == 17
+        assert {uid: set(copies) for uid, copies in pacs.kept.items()} == {u: {h} for u, h in sent.items()}
+        assert pacs.asked.count(pacs.asked[3]) == 2
+
+
+# A relay whose lies outlast it
+
+
+async def test_numbers_of_a_relay_are_not_trusted_for_ever(world: World, noise: Path) -> None:
+    """It once named a number of its queue, and a size of a pack, that never come: all is asked for again."""
+    queue, packs = world.receiver.rooms.relay.queue, world.receiver.rooms.relay.list_packs
+    lies = iter([SiteEntry(seq=2**52, at=1, body="")])
+    sizes = iter([PackLine(0, "M", 2**20 + 40), PackLine(1, "D", 2**22 + 40)])
+
+    async def lying_queue(after: int) -> list[SiteEntry]:
+        told = [lie] if (lie := next(lies, None)) else []
+        return told or (await queue(after) if after < 2**50 else [])
+
+    async def lying_list(cid: Cid, after: int, wait: int = 1) -> PackList:
+        told = list(sizes)
+        return PackList(told, 2**52) if told else await packs(cid, after, 0)
+
+    world.receiver.rooms.relay.queue = lying_queue  # type: ignore[method-assign]
+    world.receiver.rooms.relay.list_packs = lying_list  # type: ignore[method-assign]
+    sent = digests(noise)
+    view = await world.offer(noise)
+    await world.answer(view)
+    await delivered(world, view.tid, sent)
+
+
+async def test_a_pack_that_never_opens_ends_at_both(world: World, noise: Path) -> None:
+    """Before any record was seen there is nothing to confirm: R declines, and S does not wait for a week."""
+
+    async def rotten(cid: Cid, n: int) -> bytes:
+        return bytes(len(await good(cid, n)))
+
+    good = world.receiver.rooms.relay.get_pack
+    world.receiver.rooms.relay.get_pack = rotten  # type: ignore[method-assign]
+    end, there = await ended(world, noise, "COMPLETE", "PARTIAL")
+    assert (end.state, end.why, there.state) == ("PARTIAL", "pack", "PARTIAL")
+    assert world.stored() == {}
