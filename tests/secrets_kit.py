@@ -1,101 +1,107 @@
-"""Needles: what must not be where, in every form in which it could be written."""
+"""What must not be found, in every form in which it might lie in a file; and the secrets of a gateway, read with its
+site key.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from clients.gateway.dicom.header import read_header
-from clients.gateway.store.database import one, rows
-from tests.world import Site
-from transfer.channel import ChannelState
-from transfer.ids import Tid
+from clients.gateway.store.vault import Vault
+
+PREAMBLE = bytes(16) + b"DICM"
+"""The end of a preamble and its prefix (PS3.10 7.1): the four letters alone turn up in ciphertext by chance."""
+
+
+def forms(needle: bytes) -> Iterator[bytes]:
+    """Raw, as UTF-16, hex, and in the middle of any base64."""
+    yield needle
+    with contextlib.suppress(UnicodeDecodeError):
+        yield needle.decode().encode("utf-16-le")
+    yield needle.hex().encode()
+    yield needle.hex().upper().encode()
+    for lead in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            text = encode(bytes(lead) + needle).rstrip(b"=")
+            skip, tail = (0, 2, 3)[lead], 1 if (lead + len(needle)) % 3 else 0
+            yield text[skip : len(text) - tail]
+
+
+def contents(*places: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file at or below these places; one that goes away meanwhile is none."""
+    for place in places:
+        for file in [place] if place.is_file() else sorted(place.rglob("*")):
+            with contextlib.suppress(OSError):
+                if file.is_file():
+                    yield file, file.read_bytes()
+
+
+def found(needles: dict[str, bytes], *places: Path) -> set[str]:
+    """The names of the needles that are in a file there, in any form."""
+    wanted = {name: set(forms(needle)) for name, needle in needles.items()}
+    hits = set()
+    for _, data in contents(*places):
+        hits |= {name for name, shapes in wanted.items() if any(shape in data for shape in shapes)}
+    return hits
+
+
+def found_number(digits: str, *places: Path) -> bool:
+    """Whether a number stands by itself in a file there: longer ones contain any six digits by chance."""
+    alone = re.compile(rb"(?<![0-9A-Za-z_.-])" + digits.encode() + rb"(?![0-9A-Za-z_-])")
+    return any(alone.search(data) for _, data in contents(*places))
 
 
 class Secrets(msgspec.Struct, frozen=True):
-    """The secrets of one transfer at S, open."""
+    """One kind of secret of one transfer: as it is, and sealed as it lies in the database."""
 
-    key: bytes
-    q: bytes
-    pin: bytes
-    channels: tuple[bytes, ...]
+    plain: bytes
+    sealed: bytes
 
 
-async def secrets_of(site: Site, tid: str) -> Secrets:
-    """Reads them through the vault, as only the gateway itself can."""
-    vault = site.rooms.vault
-    row = await site.rooms.db.run(
-        lambda con: one(
-            con, "SELECT * FROM sends s JOIN spools p ON p.cid=s.cid WHERE s.tid=?", (Tid.from_hex(tid),)
+COLUMNS = {
+    "content-key": "SELECT k_sealed FROM spools WHERE cid IN (SELECT cid FROM sends WHERE tid=?1)"
+    " UNION ALL SELECT k_sealed FROM receives WHERE tid=?1",
+    "q": "SELECT q_sealed FROM sends WHERE tid=?1",
+    "pin": "SELECT pin_sealed FROM sends WHERE tid=?1",
+    "channel": "SELECT channel_sealed FROM tries WHERE tid=?1",
+}
+"""By the purpose that each is sealed for."""
+
+
+def query(folder: Path, sql: str, args: Iterable[object] = ()) -> list[tuple[object, ...]]:
+    """Rows of a gateway's database, from a copy: nobody who works on it is disturbed."""
+    with tempfile.TemporaryDirectory() as copy:
+        for name in ("gateway.db", "gateway.db-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(folder / name, Path(copy) / name)
+        with contextlib.closing(sqlite3.connect(Path(copy) / "gateway.db")) as con:
+            return con.execute(sql, tuple(args)).fetchall()
+
+
+def secrets_of(folder: Path, tid: str) -> dict[str, list[Secrets]]:
+    """The secrets of one transfer that this gateway holds now."""
+    vault = Vault.load(folder)
+    held: dict[str, list[Secrets]] = {}
+    for purpose, sql in COLUMNS.items():
+        for (sealed,) in query(folder, sql, [bytes.fromhex(tid)]):
+            if isinstance(sealed, bytes):
+                held.setdefault(purpose, []).append(Secrets(vault.open(purpose, sealed), sealed))
+    return held
+
+
+def erased(secret: Secrets, folder: Path) -> bool:
+    """Whether neither it nor its sealed form is in the database, its WAL, or anywhere else in the folder."""
+    lies = {"plain": secret.plain, "sealed": secret.sealed}
+    if secret.plain.isdigit():
+        return not found({"sealed": secret.sealed}, folder) and not found_number(
+            secret.plain.decode(), folder
         )
-    )
-    assert row is not None
-    runs = await site.rooms.db.run(
-        lambda con: rows(
-            con,
-            "SELECT channel_sealed FROM tries WHERE tid=? AND channel_sealed IS NOT NULL",
-            (Tid.from_hex(tid),),
-        )
-    )
-    states = [msgspec.json.decode(vault.open("channel", r[0]), type=ChannelState) for r in runs]
-    return Secrets(
-        vault.open("content-key", row["k_sealed"]), vault.open("q", row["q_sealed"]),
-        vault.open("pin", row["pin_sealed"]), tuple(k for s in states for k in (s.out_key, s.in_key)),
-    )  # fmt: skip
-
-
-async def sealed_of(site: Site, tid: str) -> dict[str, bytes]:
-    """The same as they lie in the database, sealed; by column, None left out."""
-    ident = Tid.from_hex(tid)
-    found: dict[str, bytes] = {}
-    for table, column in (("sends", "q_sealed"), ("sends", "pin_sealed"), ("tries", "channel_sealed")):
-        sql = f"SELECT {column} FROM {table} WHERE tid=? AND {column} IS NOT NULL"
-        for i, row in enumerate(await site.rooms.db.run(lambda con, sql=sql: rows(con, sql, (ident,)))):
-            found[f"{column}{i}"] = row[0]
-    sql = "SELECT k_sealed FROM {} WHERE k_sealed IS NOT NULL AND cid=(SELECT cid FROM {} WHERE tid=?)"
-    for tables in (("spools", "sends"), ("receives", "receives")):
-        text = sql.format(*tables)
-        for row in await site.rooms.db.run(lambda con, text=text: rows(con, text, (ident,))):
-            found["k_sealed"] = row[0]
-    return found
-
-
-def forms(secret: bytes) -> list[bytes]:
-    """A binary secret raw, as hex, and as either base64 without its last, length-dependent characters."""
-    return [
-        secret,
-        secret.hex().encode(),
-        base64.b64encode(secret).rstrip(b"=")[:-1],
-        base64.urlsafe_b64encode(secret).rstrip(b"=")[:-1],
-    ]
-
-
-def holds(data: bytes, secret: bytes) -> bool:
-    """Whether `data` has the secret in any form; a PIN counts as a number of its own only."""
-    if secret.isdigit():
-        return re.search(rb"(?<!\d)" + secret + rb"(?!\d)", data) is not None
-    return any(form in data for form in forms(secret))
-
-
-def contents(folder: Path, pattern: str = "*") -> bytes:
-    """Every file of a folder, one after the other."""
-    return b"\0".join(p.read_bytes() for p in sorted(folder.rglob(pattern)) if p.is_file())
-
-
-def identity_of(study: Path) -> list[bytes]:
-    """What a study says of its patient and itself: names, numbers, every UID of its own."""
-    found: set[str] = set()
-    for path in study.rglob("*.dcm"):
-        h = read_header(path)
-        found |= {
-            h.patient_id,
-            h.study_uid,
-            h.series_uid,
-            h.sop_uid,
-            h.study_description,
-            *h.patient_name.split(", "),
-        }
-    return sorted(x.encode() for x in found if len(x) > 3)
+    return not found(lies, folder)

@@ -1,104 +1,220 @@
-"""Keys are erased as the protocol says (s. 1, 10): from the database, its log and the folders, plain or sealed."""
+"""What the protocol erases is gone from both gateways' databases, WALs and folders: K at the end, q, PIN and the
+channel's keys at an end that nobody decided, or a day after one that somebody did (protocol s. 10). Each secret is
+read with the site key while it is there, and then looked for, plain and sealed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+import pytest_asyncio
+
 from clients.drill import Phone
-from tests.secrets_kit import contents, holds, sealed_of, secrets_of
-from tests.world import Site, World
+from clients.gateway.views import TransferView
+from tests.programs import Gateway, Programs, eventually, running, write_study
+from tests.secrets_kit import Secrets, erased, found, query, secrets_of
 from transfer import tries
+from transfer.prekeys import DELETE_AFTER, LIFE
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+CODE = ("q", "pin", "channel")
 
 
-def database(site: Site) -> bytes:
-    """The database with its log."""
-    return contents(site.folder, "gateway.db*")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
+    async with running(tmp_path_factory.mktemp("erasure")) as programs:
+        yield programs
 
 
-def found(site: Site, secrets: Iterable[bytes]) -> list[bool]:
-    data = database(site)
-    return [holds(data, secret) for secret in secrets]
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(everybody: Programs) -> Programs:
+    await everybody.heal()
+    return everybody
 
 
-def empty(site: Site) -> bool:
-    return not any(
-        p.is_file() for name in ("spool", "sealed", "restored") for p in (site.folder / name).rglob("*")
-    )
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    write_study(tmp_path / "study", instances=8, side=128)
+    return tmp_path / "study"
 
 
-async def until_empty(*sites: Site) -> None:
-    for site in sites:
+class Kept:
+    """Every secret of a transfer that was seen at a site, in each of its sealed forms."""
 
-        async def look(site: Site = site) -> bool | None:
-            return empty(site) or None
+    def __init__(self, site: Gateway, tid: str) -> None:
+        self.site, self.tid = site, tid
+        self.secrets: dict[str, dict[bytes, Secrets]] = {}
 
-        await site.eventually(look)
+    def look(self) -> None:
+        """Takes what is there now."""
+        for purpose, held in secrets_of(self.site.folder, self.tid).items():
+            for secret in held:
+                self.secrets.setdefault(purpose, {})[secret.sealed] = secret
 
-
-async def test_after_complete_the_key_goes_at_once_and_the_code_a_day_later(
-    world: World, study: Path
-) -> None:
-    offered = await world.offer(study)
-    plain = await secrets_of(world.sender, offered.tid)
-    early = await sealed_of(world.sender, offered.tid)
-    assert found(world.sender, early.values()) == [True, True, True]
-    async with Phone(offered.link, offered.pin) as phone:
-        await phone.ask()
-        plain = await secrets_of(world.sender, offered.tid)
-        await phone.decide("approve", by="patient", name="", rel="self")
-        await world.receiver.until(offered.tid, "OPENED", "COMPLETE")
-        await world.sender.until(offered.tid, "COMPLETE")
-        await world.receiver.until(offered.tid, "COMPLETE")
-        await until_empty(world.sender, world.receiver)
-        kept = await sealed_of(world.sender, offered.tid)
-    assert len(plain.channels) == 2
-    assert set(kept) == {"q_sealed0", "pin_sealed0", "channel_sealed0"}
-    assert found(world.sender, [early["k_sealed"]]) == [False]
-    assert await sealed_of(world.receiver, offered.tid) == {}
-    for site in (world.sender, world.receiver):
-        assert not any(found(site, [plain.key, plain.q, plain.pin, *plain.channels]))
-
-    world.sender.clock.skew = tries.AFTER_END + 60
-    await world.sender.rooms.offers.expire()
-    assert await sealed_of(world.sender, offered.tid) == {}
-    assert not any(
-        found(world.sender, [*kept.values(), *early.values(), plain.q, plain.pin, *plain.channels])
-    )
-
-
-async def test_after_a_no_the_key_goes_at_once(world: World, study: Path) -> None:
-    offered = await world.offer(study)
-    plain, sealed = await secrets_of(world.sender, offered.tid), await sealed_of(world.sender, offered.tid)
-    assert await world.answer(offered, "deny") == "DENIED"
-    await world.receiver.until(offered.tid, "DENIED")
-    await until_empty(world.sender, world.receiver)
-    assert found(world.sender, [sealed["k_sealed"], plain.key]) == [False, False]
-    assert found(world.sender, [sealed["q_sealed0"]]) == [True]  # for the receipt page, a day
-
-
-async def test_an_offer_that_nobody_answered_leaves_no_secret(world: World, study: Path) -> None:
-    for end in ("stopped", "expired"):
-        offered = await world.offer(study)
-        plain, sealed = (
-            await secrets_of(world.sender, offered.tid),
-            await sealed_of(world.sender, offered.tid),
+    def is_there(self, *purposes: str) -> bool:
+        """Whether each is in the database's files: the search finds it while it may be there."""
+        files = [self.site.folder / name for name in ("gateway.db", "gateway.db-wal")]
+        return all(
+            any(found({"sealed": s.sealed}, *files) for s in self.secrets.get(purpose, {}).values())
+            for purpose in purposes
         )
-        assert found(world.sender, sealed.values()) == [True, True, True]
-        if end == "stopped":
-            await world.sender.engine.cancel(offered.tid, "test")
-        else:
-            world.sender.clock.skew = 7300
-            await world.sender.until(offered.tid, "EXPIRED")
-            await world.sender.rooms.db.scrub()
-        assert await sealed_of(world.sender, offered.tid) == {}
-        assert not any(found(world.sender, [*sealed.values(), plain.key, plain.q, plain.pin]))
+
+    async def gone(self, *purposes: str) -> None:
+        """Until all of it is erased; some of it had to be there."""
+
+        async def look() -> bool | None:
+            all_of_it = [s for purpose in purposes for s in self.secrets.get(purpose, {}).values()]
+            return True if all(erased(s, self.site.folder) for s in all_of_it) else None
+
+        assert all(self.secrets.get(purpose) for purpose in purposes)
+        await eventually(look)
 
 
-async def test_a_new_code_leaves_nothing_of_the_old_one(world: World, study: Path) -> None:
-    offered = await world.offer(study)
-    plain, sealed = await secrets_of(world.sender, offered.tid), await sealed_of(world.sender, offered.tid)
-    await world.sender.engine.reopen(offered.tid, "test")
-    gone = [sealed["q_sealed0"], sealed["pin_sealed0"], plain.q, plain.pin]
-    assert not any(found(world.sender, gone))
-    assert (await secrets_of(world.sender, offered.tid)).key == plain.key
+async def empty(site: Gateway) -> None:
+    """Until nothing of a transfer is left in the folders that it passes through."""
+
+    async def look() -> bool | None:
+        left = [p for name in ("spool", "sealed", "restored") for p in (site.folder / name).iterdir()]
+        return True if not left else None
+
+    await eventually(look)
+
+
+async def joined(world: Programs, study: Path) -> tuple[TransferView, Kept, Kept]:
+    """An offer that a phone with the PIN has seen, sealed packs at both sides, and what both sites keep for it."""
+    view = await world.offer(study)
+    await world.receiver.when(view.tid, lambda v: v.state == "SEEN" and 0 < v.bytes == v.moved)
+    async with Phone(view.link, view.pin) as phone:
+        await phone.ask()
+    await world.sender.when(view.tid, lambda v: v.joined_at > 0)
+    s, r = Kept(world.sender, view.tid), Kept(world.receiver, view.tid)
+    s.look()
+    assert set(s.secrets) == {"content-key", *CODE}
+    assert s.is_there("content-key", *CODE)
+    assert next(iter(s.secrets["pin"].values())).plain.decode() == view.pin
+    assert any((world.sender.folder / "spool").iterdir())
+    assert any((world.receiver.folder / "sealed").iterdir())
+    return view, s, r
+
+
+async def a_day_later(world: Programs, kept: Kept) -> None:
+    """The code of a decided transfer is kept for the receipt page, and then erased."""
+    kept.look()
+    assert kept.is_there(*CODE)
+    await world.sender.restart(clock=tries.AFTER_END + 60)
+    await kept.gone(*CODE)
+
+
+async def test_complete(world: Programs, study: Path) -> None:
+    view, s, r = await joined(world, study)
+    world.store.hold("up", 60_000)
+    await world.answer(view)
+    await world.receiver.until(view.tid, "OPENED")
+    await world.store.held.wait()
+    s.look()
+    r.look()
+    assert r.is_there("content-key")
+    assert (
+        next(iter(r.secrets["content-key"].values())).plain
+        == next(iter(s.secrets["content-key"].values())).plain
+    )
+    assert any((world.receiver.folder / "restored").iterdir())
+    world.store.release()
+    await world.sender.until(view.tid, "COMPLETE")
+    await s.gone("content-key")
+    await r.gone("content-key")
+    await empty(world.sender)
+    await empty(world.receiver)
+    await a_day_later(world, s)
+
+
+async def test_denied(world: Programs, study: Path) -> None:
+    view, s, _ = await joined(world, study)
+    assert await world.answer(view, "deny") == "DENIED"
+    await world.receiver.until(view.tid, "DENIED")
+    await s.gone("content-key")
+    await empty(world.sender)
+    await empty(world.receiver)
+    assert secrets_of(world.receiver.folder, view.tid) == {}
+    await a_day_later(world, s)
+
+
+async def test_expired(world: Programs, study: Path) -> None:
+    view, s, _ = await joined(world, study)
+    await world.sender.restart(clock=7300)
+    await world.sender.until(view.tid, "EXPIRED")
+    await s.gone("content-key", *CODE)
+    await world.receiver.until(view.tid, "EXPIRED")
+    await empty(world.sender)
+    await empty(world.receiver)
+
+
+async def test_revoked_in_the_middle_of_delivery(world: Programs, study: Path) -> None:
+    view, s, r = await joined(world, study)
+    world.store.hold("up", 60_000)
+    await world.answer(view)
+    await world.store.held.wait()
+    await world.receiver.until(view.tid, "OPENED")
+    s.look()
+    r.look()
+    await world.sender.engine.cancel(view.tid, "test")
+    await world.receiver.until(view.tid, "REVOKED")
+    world.store.release()
+    await s.gone("content-key")
+    await r.gone("content-key")
+    await empty(world.sender)
+    await empty(world.receiver)
+    await a_day_later(world, s)
+
+
+async def test_an_old_code_after_a_reopen(world: Programs, study: Path) -> None:
+    view, s, _ = await joined(world, study)
+    await world.sender.engine.reopen(view.tid, "test")
+    await s.gone("q", "pin")
+    again = await world.sender.engine.transfer(view.tid)
+    await world.answer(again)
+    await world.sender.until(view.tid, "COMPLETE")
+
+
+async def test_killed_between_the_end_and_the_erasure(world: Programs, study: Path) -> None:
+    """The WAL that a kill -9 left is emptied by the next start."""
+    view, s, r = await joined(world, study)
+    world.store.hold("up", 60_000)
+    await world.answer(view)
+    await world.store.held.wait()
+    await world.receiver.until(view.tid, "OPENED")
+    s.look()
+    r.look()
+    world.store.release()
+    await world.sender.until(view.tid, "COMPLETE")
+    for site in (world.sender, world.receiver):
+        await site.kill()
+        await site.start()
+    await s.gone("content-key")
+    await r.gone("content-key")
+
+
+async def test_a_pre_keys_private_half(world: Programs, study: Path) -> None:
+    """It is erased; an offer that was still made for it is declined by name, and the next one is made for another."""
+    known = await world.offer(study)  # the sender has the pre-key now
+    await world.receiver.until(known.tid, "SEEN")
+    await world.sender.engine.cancel(known.tid, "test")
+    pairs = [bytes(row[0]) for row in query(world.receiver.folder, "SELECT pair_sealed FROM prekeys")]  # type: ignore[arg-type]
+    assert pairs
+    assert found({"pair": pairs[0]}, world.receiver.folder)
+    await world.receiver.restart(clock=LIFE + DELETE_AFTER + 3600)
+
+    async def look() -> bool | None:
+        return True if not found({str(n): p for n, p in enumerate(pairs)}, world.receiver.folder) else None
+
+    await eventually(look)
+    await world.heal()
+    late = await world.offer(study)
+    declined = await world.sender.when(late.tid, lambda v: v.why != "")
+    assert (declined.state, declined.why) == ("OFFERED", "kid-unknown")
+    await world.sender.engine.cancel(late.tid, "test")
+    again = await world.offer(study)
+    await world.answer(again)
+    await world.sender.until(again.tid, "COMPLETE")

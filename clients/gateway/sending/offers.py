@@ -21,7 +21,7 @@ from clients.gateway.store.vault import Vault
 from transfer import jws, tries
 from transfer.channel import Channel, ChannelState
 from transfer.door import receipt_code
-from transfer.errors import PeerError, StateError
+from transfer.errors import KeyUnknownError, PeerError, StateError
 from transfer.ids import BlobKey, Cid, ContentKey, Digest, MailboxId, PublicKey, RunId, SiteId, Tid
 from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
@@ -317,6 +317,8 @@ class Offers:
                 raise StateError
             close = accept_close(text, site=peer, tid=tid, offer=jws.digest(row["offer"]), from_receiver=True)
             post(con, "ack", peer.hex(), make_ack(self._identity.key, text), tid, now)
+            if close.why == KeyUnknownError.code:  # the next offer is made for a key that is fetched anew
+                con.execute("UPDATE peers SET prekey=NULL, prekey_exp=0 WHERE site=?", (peer,))
             if row["state"] not in OPEN_SENDER:
                 return
             sentence = _DECLINED.get(close.why, _DECLINED[""])
