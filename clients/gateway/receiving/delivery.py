@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -33,7 +34,7 @@ from clients.gateway.codec import CodecError
 from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.part10 import write_part10
 from clients.gateway.dicom.scu import StoreScu
-from clients.gateway.errors import DiskFullError, GatewayError
+from clients.gateway.errors import DiskFullError, GatewayError, IntakeError
 from clients.gateway.receiving.inbox import NO_END, Inbox
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.store import audit
@@ -48,8 +49,8 @@ from transfer.stream import Assembler
 
 log = structlog.get_logger()
 T = TypeVar("T")
-_AHEAD = 8
-"""Items restored ahead of the PACS: bounds the memory and the disk."""
+_AHEAD = 16
+"""Items between the stream and the PACS's answer: bounds the memory, and the files in the clear."""
 _BAD_PACK = 3
 _MARKED = 32
 """Items that one commit marks as on their way."""
@@ -93,6 +94,7 @@ class Delivery:
         self._hashes: dict[int, bytes] = {}
         self._labelled: set[int] = set()
         self._marked = 0
+        self._down_since = 0
         self._stored: list[int] = []
         self._failed: list[tuple[int, int | None, str]] = []
         self._results = asyncio.Event()
@@ -108,7 +110,7 @@ class Delivery:
             async with asyncio.TaskGroup() as group:
                 booking = group.create_task(self._book())
                 try:
-                    async with asyncio.timeout(NO_END):
+                    async with asyncio.timeout(self._patience):
                         await self._deliver()
                 finally:
                     await self._flush()
@@ -131,33 +133,40 @@ class Delivery:
             await asyncio.to_thread(_remove, self._folder)
 
     async def _load(self) -> bool:
-        def work(con: Con) -> tuple[bytes, bytes, bytes, set[int]] | None:
+        def work(con: Con) -> tuple[sqlite3.Row, set[int]] | None:
             row = one(con, "SELECT * FROM receives WHERE tid=? AND state='OPENED'", (self._tid,))
             if row is None or row["k_sealed"] is None:
                 return None
+            # another PACS than before the restart: what the old one holds, the new one does not
+            con.execute("DELETE FROM ledger WHERE tid=? AND destination<>?", (self._tid, self._destination))
             done = rows(
                 con, "SELECT no FROM ledger WHERE tid=? AND state IN ('stored','failed')", (self._tid,)
             )
-            return row["cid"], row["peer"], row["k_sealed"], {r[0] for r in done}
+            return row, {r[0] for r in done}
 
         found = await self._db.run(work)
         if found is None:
             return False
-        self._cid, self._settled = Cid(found[0]), found[3]
-        self._key = ContentKey(self._vault.open("content-key", found[2]))
-        self._chain = Chain(self._cid, SiteId(found[1]))
+        row, self._settled = found
+        self._cid = Cid(row["cid"])
+        self._key = ContentKey(self._vault.open("content-key", row["k_sealed"]))
+        self._chain = Chain(self._cid, SiteId(row["peer"]))
+        self._patience = max(1, row["opened_at"] + NO_END - self._clock.now())
+        self._marked, self._down_since = 0, 0
+        self._hashes.clear()
         return True
 
     # The stream
 
     async def _deliver(self) -> None:
-        ready: asyncio.Queue[asyncio.Task[_Ready | None] | None] = asyncio.Queue(_AHEAD)
+        ready: asyncio.Queue[asyncio.Task[_Ready | None] | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_AHEAD)
         async with asyncio.TaskGroup() as group:
             storing = group.create_task(self._store_all(ready))
             async for item, coded in self._items():
-                if item.no not in self._settled:
-                    await ready.put(group.create_task(self._restore(item, coded)))
-            await ready.put(None)
+                await self._room.acquire()
+                ready.put_nowait(group.create_task(self._restore(item, coded)))
+            ready.put_nowait(None)
             await storing
 
     async def _items(self) -> AsyncIterator[tuple[ItemEntry, bytes]]:
@@ -243,9 +252,10 @@ class Delivery:
                 with contextlib.suppress(DiskFullError):
                     await self._alarm(DiskFullError.code, DiskFullError().sentence)
                 await asyncio.sleep(_REST)
-        except (CodecError, HashError) as why:
+        except (CodecError, HashError, IntakeError) as why:
             log.error("item does not restore", code=why.code)
             await self._fail(item.no, None, why.code)
+            self._room.release()
             return None
         if item.series not in self._labelled:
             self._labelled.add(item.series)
@@ -275,31 +285,29 @@ class Delivery:
 
     async def _store_all(self, ready: asyncio.Queue[asyncio.Task[_Ready | None] | None]) -> None:
         contexts: set[tuple[str, str]] = set()
-        flying: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
             while (task := await ready.get()) is not None:
                 found = await task
                 if found is None:
                     continue
                 contexts.add((found.item.sop_class, found.item.syntax))
-                flying = {t for t in flying if not t.done()}
-                while len(flying) >= _AHEAD:
-                    _, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
                 await self._sending(found.item.no)
-                flying.add(group.create_task(self._store(found, frozenset(contexts))))
+                group.create_task(self._store(found, frozenset(contexts)))
 
     async def _store(self, ready: _Ready, contexts: frozenset[tuple[str, str]]) -> None:
-        item, pause, until = ready.item, _RETRY_FIRST, self._clock.now() + self._deadline
+        """One instance, again and again until the PACS has been away for the whole deadline."""
+        item, pause = ready.item, _RETRY_FIRST
         try:
             while True:
                 result = await self._scu.store(
                     ready.path, item.sop_class, item.sop_uid, item.syntax, set(contexts)
                 )
                 if result.kind in ("ok", "warning"):
+                    self._down_since = 0
                     self._stored.append(item.no)
                     self._results.set()
                     return
-                if result.kind == "refused" or self._clock.now() >= until:
+                if result.kind == "refused" or self._away_too_long():
                     await self._fail(item.no, result.status, result.kind)
                     return
                 with contextlib.suppress(DiskFullError):
@@ -308,6 +316,13 @@ class Delivery:
                 pause = min(pause * 2, _RETRY_MOST)
         finally:
             await asyncio.to_thread(ready.path.unlink, True)
+            self._room.release()
+
+    def _away_too_long(self) -> bool:
+        """Whether nothing was stored for the whole deadline: then each that is left is tried once more, not for hours."""
+        now = self._clock.now()
+        self._down_since = self._down_since or now
+        return now >= self._down_since + self._deadline
 
     async def _sending(self, no: int) -> None:
         """On disk before the first byte goes: `no` may be at the PACS. One commit says it for the next few too."""
