@@ -7,6 +7,7 @@ strangers who photographed the QR guess PINs. After every step the promises of d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -190,8 +191,9 @@ class Transfers(RuleBasedStateMachine):
 
 TestTransfers = Transfers.TestCase
 TestTransfers.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+    max_examples=10_000 if os.environ.get("SOAK") else 200, stateful_step_count=50, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
 
 
 # The same world by hand: that good days end well, and that the promises notice when a party breaks its word.
