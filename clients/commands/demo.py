@@ -182,8 +182,10 @@ async def _transfer(demo: Demo, source: Path, headless: bool, *, kept: bool) -> 
     speaker.event("study", f"A CT is in {SENDER}'s gateway.")
     view = await _offer(demo, study)
     _welcome(demo, view, headless)
+    follower = Follower(demo.sender, speaker, stored_elsewhere=True)
+    follower.tell(view)  # before anybody can answer: then the link is gone
     async with _phone(demo, view, headless):
-        end = await _watch(demo, view)
+        end = await _watch(demo, view, follower)
     if end.state != "COMPLETE":
         return EXIT.get(end.state, 1)
     return await _verdict(demo, source, end, headless, kept=kept)
@@ -227,9 +229,8 @@ def _welcome(demo: Demo, view: TransferView, headless: bool) -> None:
     )
 
 
-async def _watch(demo: Demo, view: TransferView) -> TransferView:
+async def _watch(demo: Demo, view: TransferView, follower: Follower) -> TransferView:
     """Tells what happens at both ends until the sender's one. R is asked first: what it stored, S has released."""
-    follower = Follower(demo.sender, demo.speaker, stored_elsewhere=True)
     stored = 0
     async for _ in demo.sender.changes():
         there = await _arrived(demo, view.tid)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ctypes
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -19,12 +18,19 @@ from clients.gateway.errors import GatewayError
 
 _START = 40.0
 """Seconds until a party must be ready."""
+_COMMAND = 60.0
+"""Seconds that a short command may take."""
+_GRACE = 10.0
+"""Seconds to end gently."""
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+"""Loaded here: between fork and exec nothing may wait for a lock that another thread held."""
 
 
 def die_with_parent() -> None:
     """In the child, before it runs: SIGTERM when the parent is gone (Linux prctl(2), PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Party:
@@ -47,8 +53,8 @@ class Party:
             log.close()
         assert self.process.stdout is not None
         try:
-            line = await asyncio.wait_for(self.process.stdout.readline(), _START)
-            self.ready = json.loads(line)
+            async with asyncio.timeout(_START):
+                self.ready = json.loads(await self.process.stdout.readline())
         except (TimeoutError, ValueError):
             raise GatewayError(
                 f"The {self.name} did not start. Its log is {self._log}.", code="demo-start"
@@ -64,11 +70,10 @@ class Party:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            async with asyncio.timeout(_GRACE):
+                await process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await _kill(process)
 
 
 def tool(*argv: str) -> list[str]:
@@ -80,13 +85,26 @@ async def call(*argv: str, stdin: str = "") -> dict[str, Any]:
     """Runs a short command with `--json` and gives its one object. Raises `GatewayError`."""
     process = await asyncio.create_subprocess_exec(
         *tool(*argv, "--json"), stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, env=dict(os.environ),
+        stderr=asyncio.subprocess.PIPE, preexec_fn=die_with_parent,
     )  # fmt: skip
-    out, _ = await process.communicate(stdin.encode())
     try:
+        async with asyncio.timeout(_COMMAND):
+            out, _ = await process.communicate(stdin.encode())
         answer: dict[str, Any] = json.loads(out)
-    except ValueError:
-        raise GatewayError(f"`{argv[0]} {argv[1]}` failed.", code="demo-command") from None
+    except (TimeoutError, ValueError):
+        raise GatewayError(
+            f"`trauma-transfer {argv[0]} {argv[1]}` failed here. Try it by itself.", code="demo-command"
+        ) from None
+    finally:
+        await _kill(process)
     if process.returncode:
         raise GatewayError(answer.get("sentence", ""), code=answer.get("code", "demo-command"))
     return answer
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """At once, unless it has ended."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    await process.wait()

@@ -118,6 +118,7 @@ class Follower:
         """Until the end; the exit code."""
         tid = view.tid
         self._speaker.event("created", tid=tid)
+        self.tell(view)
         try:
             async for _ in self._engine.changes():
                 view = await self._engine.transfer(tid)

@@ -31,7 +31,7 @@ def test_a_long_label_keeps_its_end() -> None:
 
 def test_every_reason_says_what_to_do_next() -> None:
     for code, text in REASONS.items():
-        assert code.startswith("import-")
+        assert code.startswith(("import-", "dicom-"))
         assert text.endswith(".")
         assert text.count(". ") == 1
         assert (reject(code).code, reject(code).sentence) == (code, text)
