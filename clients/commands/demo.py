@@ -31,6 +31,8 @@ from transfer.states import TERMINAL
 
 SENDER, RECEIVER = "Valley Emergency Department", "Lakeside Trauma Center"
 _SLICES = 240
+_LINGER = 8.0
+"""Seconds for which the relay still tells a phone of the end, where nobody presses Enter."""
 _OFFERED = 30.0
 """Seconds until the offer must be there: the receiver publishes its key as it starts."""
 
@@ -269,6 +271,8 @@ async def _verdict(demo: Demo, source: Path, end: TransferView, headless: bool, 
     if not headless and not demo.speaker.json and sys.stdin.isatty():
         print("The pages stay open until you press Enter.")
         await asyncio.to_thread(sys.stdin.readline)
+    elif not headless:
+        await asyncio.sleep(_LINGER)
     return 0 if end.gaps == 0 else 3
 
 

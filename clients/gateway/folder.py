@@ -63,5 +63,6 @@ def own_card(folder: Path, identity: Identity, clock: Clock | None = None) -> st
     config = load_config(folder)
     return identity.card(
         name=config.site.name, place=config.site.place, relay=config.relay.url, page=config.site.page,
-        roles=[r for r in config.site.roles if r == "send" or config.pacs is not None] or ["send"], now=(clock or SystemClock()).now(),
+        roles=[r for r in config.site.roles if r == "send" or config.pacs is not None] or ["send"],
+        now=(clock or SystemClock()).now(),
     )  # fmt: skip
