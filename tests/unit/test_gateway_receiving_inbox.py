@@ -311,7 +311,6 @@ async def test_a_release_that_breaks_a_rule_opens_nothing(
 async def test_a_denied_grant_never_opens(p: Parties) -> None:
     """A dishonest S seals the person's no as if it were a yes."""
 
-
     tid, offer = await p.offer()
     await p.hear(offer)
     o = peek(Offer, offer)
@@ -497,6 +496,7 @@ async def list_items(p: Parties, tid: Tid, *states: str, want: int = 0, end: boo
     cid = peek(Offer, row["offer"]).cid
     text = a_record(p, cid, end=end, want=want)
     await p.r.execute("INSERT INTO in_records VALUES (?,0,0,?)", cid, text)
+    await p.r.execute("UPDATE receives SET total=? WHERE tid=?", len(states) if end else 0, tid)
     await p.r.execute(
         "INSERT INTO in_series (cid, no, uid, want, closed) VALUES (?,0,'2.25.12',?,?)", cid, want, int(end)
     )

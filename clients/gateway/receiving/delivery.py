@@ -319,7 +319,7 @@ class Delivery:
             self._room.release()
 
     def _away_too_long(self) -> bool:
-        """Whether nothing was stored for the whole deadline: then each that is left is tried once more, not for hours."""
+        """Whether nothing was stored for the whole deadline: then each that is left gets one more try, not hours."""
         now = self._clock.now()
         self._down_since = self._down_since or now
         return now >= self._down_since + self._deadline

@@ -240,7 +240,7 @@ class Inbox:
             for r in rows(con, "SELECT no FROM ledger WHERE tid=? AND state<>'stored' ORDER BY no", (tid,))
         ]
         ended = peek_end(last)
-        whole = ended and not gaps and not unsent(con, tid, row["cid"])
+        whole = ended and not gaps and not _short(con, row)
         state: Literal["COMPLETE", "PARTIAL"] = "COMPLETE" if whole else "PARTIAL"
         receipt = Receipt(
             v=1, tid=tid, offer=jws.digest(row["offer"]), grant=jws.digest(self._grant(row)),
@@ -265,7 +265,7 @@ class Inbox:
                 return
             if event == "chain":
                 audit.alarm(con, tid, why, by_code().get(why, PeerError)().sentence, now)
-            short = event == "delivered" and unsent(con, tid, row["cid"]) > 0
+            short = event == "delivered" and _short(con, row)
             after = step(RECEIVER, "OPENED", "gave-up" if short else event)
             self.end(con, row, after.to, "unsent" if short else why, now)
 
@@ -298,6 +298,11 @@ def unsent(con: Con, tid: bytes, cid: bytes) -> int:
             (tid, cid),
         )
     )
+
+
+def _short(con: Con, row: sqlite3.Row) -> bool:
+    """Whether all that was listed is less than the study; nothing at all is no study."""
+    return not row["total"] or unsent(con, row["tid"], row["cid"]) > 0
 
 
 def _code_of_refusal(con: Con, tid: Tid) -> str:
