@@ -71,7 +71,7 @@ def enroll(folder: Path, card: str, as_json: bool) -> None:
 def _read(card: str) -> str:
     try:
         return Path(card).read_text("ascii")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         raise ConfigError(
             "The card cannot be read. Give the file, or the text that begins with eyJ."
         ) from None
