@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import getpass
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,13 @@ class ControlServer:
         """Listens; the folder's lock is held, so a socket that is there is a dead one's."""
         self._path.unlink(missing_ok=True)
         await self._runner.setup()
-        mask = os.umask(0o177)
-        try:
-            with _short(self._folder) as path:
-                await web.UnixSite(self._runner, path).start()
-        finally:
-            os.umask(mask)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        os.fchmod(
+            sock.fileno(), 0o600
+        )  # before `bind`, so never open to others; a umask would hit other threads too
+        with _short(self._folder) as path:
+            sock.bind(path)
+        await web.SockSite(self._runner, sock).start()
 
     async def stop(self) -> None:
         """Stops listening."""

@@ -8,11 +8,13 @@ the database, so nothing is lost by that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
@@ -40,13 +42,16 @@ from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
 from clients.gateway.store.retention import forget
 from clients.gateway.store.vault import Vault
-from transfer.ids import Cid, Tid
+from transfer.errors import StateError
+from transfer.ids import Cid, SiteId, Tid
 
 log = structlog.get_logger()
 _SWEEP = 1.0
 _REFRESH = 60.0
 _ADOPTED_AT_ONCE = 64
 _FORGET = 600.0
+_ASK = 2.0
+"""Seconds between two looks for the key of a destination that has none."""
 
 
 class Rooms:
@@ -68,24 +73,26 @@ class Rooms:
         self.scu: StoreScu | None = None
 
     async def open(self) -> None:
-        """Takes the lock and starts everything. Raises `BusyError`, `ConfigError`."""
-        self._lock = FolderLock(self.folder)
-        try:
-            await self._build()
-        except BaseException:
-            self._lock.release()
-            raise
+        """Takes the lock and starts everything. Raises `BusyError`, `ConfigError`, and leaves nothing behind then."""
+        async with AsyncExitStack() as ends:
+            lock = FolderLock(self.folder)
+            ends.callback(lock.release)
+            await self._build(ends)
+            self._ends = ends.pop_all()
         for name, loop in self._loops().items():
             self._tasks.append(asyncio.create_task(self._keep(name, loop)))
 
-    async def _build(self) -> None:
+    async def _build(self, ends: AsyncExitStack) -> None:
         self.vault = Vault.load(self.folder)
         self.db = Database(self.folder / "gateway.db")
         await self.db.open()
+        ends.push_async_callback(self.db.close)
+        ends.push_async_callback(asyncio.to_thread, self.workers.shutdown)
         self.identity = await self.db.run(lambda con: read_identity(con, self.vault))
         c = self.config
         self.relay = RelayClient(c.relay.url, self.identity.key, self.clock, self.random, c.relay.ca_file)
         await self.relay.open()
+        ends.push_async_callback(self.relay.close)
         self.pins = Pins(self.db, self.vault, self.identity, self.relay, self.clock, self.random)
         self.studies = Studies(self.db, self.clock, self.folder, self.arrived, self.changed)
         self.offers = Offers(
@@ -104,6 +111,8 @@ class Rooms:
         self.inbox = Inbox(
             self.db, self.vault, self.identity, self.pins, self.clock, self.outgoing, self.changed
         )
+        # what a crash left in the clear belongs to no delivery any more
+        await asyncio.to_thread(shutil.rmtree, self.folder / "restored", True)
         for name in ("spool", "sealed", "restored"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
         self.prefetch = Prefetch(
@@ -122,9 +131,9 @@ class Rooms:
         self.dispatch = Dispatch(
             self.db, self.relay, self.pins, self.doors, self.offers, self.inbox, self.clock
         )
-        await self._open_dicom()
+        await self._open_dicom(ends)
 
-    async def _open_dicom(self) -> None:
+    async def _open_dicom(self, ends: AsyncExitStack) -> None:
         c = self.config
         if c.pacs is not None:
             host, port = split_address(c.pacs.address)
@@ -132,6 +141,7 @@ class Rooms:
                 Destination(aet=c.pacs.aet, host=host, port=port, calling_aet=c.dicom.aet),
                 associations=c.pacs.associations,
             )
+            ends.push_async_callback(self.scu.stop)
             if self._dicom:  # else it starts when it is first needed
                 await self.scu.start()
         if self._dicom:
@@ -144,6 +154,7 @@ class Rooms:
                 ),
                 self.folder,
             )  # fmt: skip
+            ends.push_async_callback(self.scp.stop)
             self.scp_address = await self.scp.start()
 
     async def close(self) -> None:
@@ -152,14 +163,7 @@ class Rooms:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self.scp is not None:
-            await self.scp.stop()
-        if self.scu is not None:
-            await self.scu.stop()
-        await self.relay.close()
-        await asyncio.to_thread(self.workers.shutdown)
-        await self.db.close()
-        self._lock.release()
+        await self._ends.aclose()
 
     # The loops
 
@@ -213,22 +217,32 @@ class Rooms:
                     group.create_task(adopt(event))
 
     async def _make_offers(self) -> None:
+        asked: dict[Tid, float] = {}
         while True:
             seen = self.changed.seen
-            for tid, peer in await self.offers.waiting_for_prekey():
-                seconds = self.config.policy.offer_seconds
-                try:
-                    found = await self.pins.prekey_of(peer, self.clock.now() + seconds)
-                except (RelayDownError, RelayRefusal):
-                    found = None
-                if found is None:
-                    await self.offers.no_prekey(tid)
-                    continue
-                words = SiteWords(self.config.site.name, self.config.site.call)
-                await self.offers.offer(tid, *found, words, seconds)
-                seen = self.changed.seen
             waiting = await self.offers.waiting_for_prekey()
-            await self.changed.wait(seen, 2.0 if waiting else 30.0)
+            asked = {tid: asked[tid] for tid, _ in waiting if tid in asked}
+            for (
+                tid,
+                peer,
+            ) in waiting:  # changes come often: each destination is asked for its key now and then
+                if time.monotonic() >= asked.get(tid, 0.0) + _ASK:
+                    asked[tid] = time.monotonic()
+                    await self._make_offer(tid, peer)
+            await self.changed.wait(seen, _ASK if waiting else 30.0)
+
+    async def _make_offer(self, tid: Tid, peer: SiteId) -> None:
+        seconds = self.config.policy.offer_seconds
+        try:
+            found = await self.pins.prekey_of(peer, self.clock.now() + seconds)
+        except (RelayDownError, RelayRefusal):
+            found = None
+        if found is None:
+            await self.offers.no_prekey(tid)
+            return
+        words = SiteWords(self.config.site.name, self.config.site.call)
+        with contextlib.suppress(StateError):  # stopped meanwhile
+            await self.offers.offer(tid, *found, words, seconds)
 
     async def _keep_packers(self) -> None:
         while True:

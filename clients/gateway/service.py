@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import warnings
 from collections.abc import Callable
@@ -22,15 +23,18 @@ async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    rooms = Rooms(folder)
-    await rooms.open()
-    try:
+    async with contextlib.AsyncExitStack() as ends:
+        rooms = Rooms(folder)
+        await rooms.open()
+        ends.push_async_callback(rooms.close)
         engine = GatewayEngine(rooms)
         control = ControlServer(engine, folder)
         await control.start()
+        ends.push_async_callback(control.stop)
         pages = rooms.config.pages
         host, port = split_address(pages.listen)
         desk = await server.serve(engine, host, port, pages.cert, pages.key)
+        ends.push_async_callback(desk.stop)
         assert rooms.scp_address is not None
         ready(
             {
@@ -41,7 +45,3 @@ async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
             }
         )
         await stop.wait()
-        await desk.stop()
-        await control.stop()
-    finally:
-        await rooms.close()
