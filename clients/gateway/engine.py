@@ -33,6 +33,8 @@ from transfer.sites import fingerprint
 
 T = TypeVar("T")
 _REASONS = ("transfer", "consult", "drill")
+_LITERAL = str.maketrans({c: f"!{c}" for c in "!%_"})
+"""Characters that mean something in LIKE, as themselves."""
 _OFFER_LOOKS = 32
 """How often `send` looks for the offer, at each change or every quarter of a second."""
 _IMPORTS = 16
@@ -54,14 +56,15 @@ class GatewayEngine:
 
     async def studies(self, query: str = "", limit: int = 100) -> list[StudyView]:
         """Newest first; `query` looks in name, patient id, accession and description."""
-        like = f"%{query.strip().replace('%', '')}%"
+        like = f"%{query.strip().translate(_LITERAL)}%"
         return await self._run(
             lambda con: [
                 study_view(con, row)
                 for row in rows(
                     con,
-                    "SELECT * FROM studies WHERE patient_name LIKE ?1 OR patient_id LIKE ?1 OR accession LIKE ?1"
-                    " OR description LIKE ?1 ORDER BY last_at DESC, rowid DESC LIMIT ?2",
+                    "SELECT * FROM studies WHERE patient_name LIKE ?1 ESCAPE '!' OR patient_id LIKE ?1 ESCAPE '!'"
+                    " OR accession LIKE ?1 ESCAPE '!' OR description LIKE ?1 ESCAPE '!'"
+                    " ORDER BY last_at DESC, rowid DESC LIMIT ?2",
                     (like, min(limit, 500)),
                 )
             ]
