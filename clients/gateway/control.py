@@ -52,6 +52,8 @@ METHODS: dict[str, Any] = {
     "users": list[UserView],
 }
 _POLL = 0.2
+_PATIENCE = aiohttp.ClientTimeout(total=3600)
+"""An import of many discs takes its time."""
 _ADDRESS = 100
 log = structlog.get_logger()
 
@@ -120,7 +122,7 @@ class ControlEngine:
     async def open(self) -> None:
         """Connects."""
         path = self._ends.enter_context(_short(self._folder))
-        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path))
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path), timeout=_PATIENCE)
         try:
             async with self._session.get("http://gateway/") as answer:
                 hello = await answer.json()
