@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 
@@ -12,9 +13,11 @@ _MODALITY = {
 _PARTS = (
     ("head", "head"), ("brain", "head"), ("skull", "head"), ("schaedel", "head"), ("neck", "neck"),
     ("c-spine", "neck"), ("cspine", "neck"), ("chest", "chest"), ("thorax", "chest"), ("lung", "chest"),
-    ("abd", "belly"), ("pelvis", "pelvis"), ("spine", "spine"), ("knee", "knee"), ("hip", "hip"),
+    ("abd[a-z]*", "belly"), ("pelvis", "pelvis"), ("spine", "spine"), ("knee", "knee"), ("hip", "hip"),
     ("shoulder", "shoulder"), ("arm", "arm"), ("hand", "hand"), ("leg", "leg"), ("foot", "foot"),
 )  # fmt: skip
+_WHOLE = tuple((re.compile(rf"(?<![a-z]){key}s?(?![a-z])"), word) for key, word in _PARTS)
+"""Whole words: a hippocampus is no hip."""
 
 
 def initials(name: str, birth_date: str) -> str:
@@ -33,7 +36,7 @@ def describe(study: sqlite3.Row, series: Sequence[sqlite3.Row]) -> str:
     """ "CT of head, chest, 2026-11-24"."""
     kinds = list(dict.fromkeys(_MODALITY.get(s["modality"], "") for s in series))
     text = " ".join([study["description"], *(s["description"] for s in series)]).lower()
-    parts = list(dict.fromkeys(word for key, word in _PARTS if key in text))[:5]
+    parts = list(dict.fromkeys(word for key, word in _WHOLE if key.search(text)))[:5]
     kind = ", ".join(k for k in kinds if k) or "Scans"
     where = f" of {', '.join(parts)}" if parts else ""
     return f"{kind}{where}" + (f", {study['date']}" if study["date"] else "")
