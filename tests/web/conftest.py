@@ -39,12 +39,17 @@ MakeHospital = Callable[..., Awaitable[Hospital]]
 MakePhone = Callable[..., Awaitable[Page]]
 
 
+@pytest.fixture(scope="session")
+def relay_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The relay's folder."""
+    return tmp_path_factory.mktemp("relay")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+async def relay(relay_data: Path) -> AsyncIterator[Running]:
     """A relay that serves the page."""
-    data = tmp_path_factory.mktemp("relay")
     rates = Rates(address=MANY, mailbox=MANY)
-    running = await start(Config(listen="127.0.0.1:0", data=data, rates=rates, access_log=False))
+    running = await start(Config(listen="127.0.0.1:0", data=relay_data, rates=rates, access_log=False))
     try:
         yield running
     finally:
@@ -52,19 +57,15 @@ async def relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runni
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def site(relay: Running, tmp_path_factory: pytest.TempPathFactory) -> Identity:
+async def site(relay: Running, relay_data: Path) -> Identity:
     """A site that the relay knows."""
     identity = Identity(os.urandom(32))
     card = Card(
         v=1, site=identity.site, name="Valley Hospital", place="", relay=relay.url, page="", roles=["send"],
         iat=int(time.time()),
     )  # fmt: skip
-    enroll(_data_of(tmp_path_factory), sign_message(card, identity.key))
+    enroll(relay_data, sign_message(card, identity.key))
     return identity
-
-
-def _data_of(factory: pytest.TempPathFactory) -> Path:
-    return next(path for path in factory.getbasetemp().iterdir() if path.name.startswith("relay"))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
