@@ -74,12 +74,16 @@ class Kept:
 
 async def empty(site: Gateway) -> None:
     """Until nothing of a transfer is left in the folders that it passes through."""
+    left: list[str] = []
 
     async def look() -> bool | None:
-        left = [p for name in ("spool", "sealed", "restored") for p in (site.folder / name).iterdir()]
+        left[:] = [f"{n}/{p.name}" for n in ("spool", "sealed", "restored") for p in (site.folder / n).iterdir()]
         return True if not left else None
 
-    await eventually(look)
+    try:
+        await eventually(look)
+    except TimeoutError:
+        raise AssertionError(f"{site.name} keeps {left}") from None
 
 
 async def joined(world: Programs, study: Path) -> tuple[TransferView, Kept, Kept]:

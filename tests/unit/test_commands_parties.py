@@ -26,7 +26,7 @@ READY = "import sys; print('{\"port\": 7}', flush=True); sys.stderr.write('a lin
 
 
 async def test_ready_and_a_gentle_end(tmp_path: Path) -> None:
-    friend = party(tmp_path, READY + "import signal; signal.sigwait([signal.SIGTERM])")
+    friend = party(tmp_path, READY + "import signal; signal.pause()")
     assert await friend.start() == {"port": 7}
     assert friend.ready == {"port": 7}
     await friend.stop()

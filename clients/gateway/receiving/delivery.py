@@ -20,10 +20,10 @@ import errno
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -99,6 +99,7 @@ class Delivery:
         self._failed: list[tuple[int, int | None, str]] = []
         self._results = asyncio.Event()
         self._booking = asyncio.Lock()
+        self._working: set[Future[Any]] = set()
 
     async def run(self) -> None:
         """Until every item is settled or the time is over; then the receipt is in the outbox."""
@@ -130,7 +131,7 @@ class Delivery:
         except* TimeoutError:
             await self._inbox.finish(self._tid, "gave-up", "no-end")
         finally:
-            await asyncio.to_thread(_remove, self._folder)
+            await asyncio.to_thread(_remove, self._folder, set(self._working))
 
     async def _load(self) -> bool:
         def work(con: Con) -> tuple[sqlite3.Row, set[int]] | None:
@@ -404,7 +405,11 @@ class Delivery:
             await asyncio.sleep(_REST)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        """In a worker. One that has begun goes on where its delivery is cancelled: it is remembered, for the end."""
+        future = self._workers.submit(work)
+        self._working.add(future)
+        future.add_done_callback(self._working.discard)
+        return await asyncio.wrap_future(future)
 
 
 def _open_file(path: Path, key: ContentKey, cid: Cid, kind: str, n: int) -> tuple[bytes, bytes]:
@@ -426,7 +431,9 @@ def _restore(item: ItemEntry, coded: bytes, path: Path) -> bool:
     return True
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, working: set[Future[Any]]) -> None:
+    """Deletes the folder, after whoever may still be writing into it."""
+    wait(working)
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             path.unlink(missing_ok=True)
