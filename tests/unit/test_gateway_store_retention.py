@@ -1,4 +1,4 @@
-"""`clients.gateway.store.retention`: thirty days after its end a transfer is nobody's any more, and still a transfer."""
+"""`clients.gateway.store.retention`: thirty days after its end a transfer is nobody's, and still a transfer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,7 @@ async def both(tmp_path: Path) -> AsyncIterator[tuple[House, House]]:
 
 async def a_receive(s: House, r: House, state: str, ended_at: int) -> Tid:
     """A transfer at R as a delivery leaves it."""
-    tid = await s.offer_to(
-        r,
-        await s.a_study()
-        if not await s.rows("SELECT 1 FROM studies")
-        else await s.value("SELECT id FROM studies"),
-    )
+    tid = await s.offer_to(r)
     await r.hear((await s.send(tid))["offer"], s)
     await r.execute(
         "UPDATE receives SET state=?, ended_at=?, patient_name='DOE, JANE', birth_date='1970-01-02', what='CT, Trauma'"
@@ -35,7 +30,8 @@ async def a_receive(s: House, r: House, state: str, ended_at: int) -> Tid:
     await r.execute("INSERT INTO in_records VALUES (?,0,0,'the text of a record')", cid)
     await r.execute("INSERT INTO in_series (cid, no, uid, want, closed) VALUES (?,0,'2.25.777',1,1)", cid)
     await r.execute(
-        "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at) VALUES ('P','2.25.778',?,0,0,x'00','stored',0)",
+        "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at)"
+        " VALUES ('P','2.25.778',?,0,0,x'00','stored',0)",
         tid,
     )  # fmt: skip
     return tid
@@ -48,8 +44,11 @@ async def run(house: House, at: int) -> tuple[bool, list[str]]:
 async def test_names_and_uids_go_and_the_transfer_stays(both: tuple[House, House]) -> None:
     s, r = both
     tid = await a_receive(s, r, "COMPLETE", NOW)
+    secrets = (b"DOE, JANE1970-01-02", b"the text of a record")
     assert await run(r, NOW + REMEMBER) == (False, [])
     assert (await r.receive(tid))["patient_name"] == "DOE, JANE"
+    assert r.on_disk(secrets[0])
+    assert r.on_disk(secrets[1])
     erased, files = await run(r, NOW + REMEMBER + 1)
     assert (erased, files) == (True, [])
     await r.db.scrub()
@@ -58,7 +57,7 @@ async def test_names_and_uids_go_and_the_transfer_stays(both: tuple[House, House
     assert (row["state"], row["offer"] is not None, row["ended_at"]) == ("COMPLETE", True, NOW)
     for table in ("ledger", "in_records", "in_series"):
         assert await r.rows(f"SELECT * FROM {table}") == []
-    assert r.on_disk(b"DOE, JANE1970-01-02", b"the text of a record") == []
+    assert r.on_disk(*secrets) == []
     assert await r.actions(tid.hex()) == ["incoming.offer"]
     assert await run(r, NOW + REMEMBER + 2) == (False, [])
 
