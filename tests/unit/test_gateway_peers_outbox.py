@@ -247,3 +247,18 @@ async def test_nothing_is_sent_for_ever(both: Parties) -> None:
     async with running(both.s.outbox.run()):
         await both.settled()
     assert await both.left() == []
+
+
+async def test_a_clock_that_was_set_back_holds_nothing_up(both: Parties) -> None:
+    both.clock.at += 2 * DAY  # what is posted now would be due in two days by the right clock
+    target = f"/m/{MB.hex()}/0"
+    hello = Hello(v=1, tid=Tid(b"t" * 16), s=both.s.identity.site, exp=NOW + 3600)
+    await both.s.db.run(lambda con: post(con, "mailbox", target, encode(hello), None, both.clock.at))
+    both.clock.at -= 2 * DAY
+    async with running(both.s.outbox.run()):
+        both.s.outgoing.set()
+
+        async def sent() -> bool:
+            return await both.left() == []
+
+        await eventually(sent)

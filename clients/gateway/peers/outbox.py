@@ -35,11 +35,12 @@ _RESEND = 60
 _LIFE = 30 * 86400
 _FINAL = {400, 403, 404, 409, 410, 413}
 """The relay's refusals that a repetition does not change. Others pass: a site that is not enrolled yet, a clock."""
-_DUE = """
-SELECT * FROM outbox o WHERE next_at<=? AND (kind<>'mailbox' OR NOT EXISTS
+_DUE = f"""
+SELECT * FROM outbox o WHERE (next_at<=?1 OR next_at>?1+{_MOST}) AND (kind<>'mailbox' OR NOT EXISTS
     (SELECT 1 FROM outbox b WHERE b.kind='mailbox' AND b.target=o.target AND b.id<o.id))
-ORDER BY id LIMIT ?
+ORDER BY id LIMIT ?2
 """
+"""Also what is due later than it can be: the clock was set back, and nothing waits for it to come round again."""
 
 
 def post(con: Con, kind: str, target: str, body: str | bytes, tid: Tid | None, now: int) -> None:
