@@ -77,7 +77,9 @@ async def empty(site: Gateway) -> None:
     left: list[str] = []
 
     async def look() -> bool | None:
-        left[:] = [f"{n}/{p.name}" for n in ("spool", "sealed", "restored") for p in (site.folder / n).iterdir()]
+        left[:] = [
+            f"{n}/{p.name}" for n in ("spool", "sealed", "restored") for p in (site.folder / n).iterdir()
+        ]
         return True if not left else None
 
     try:
