@@ -131,7 +131,8 @@ class Delivery:
         except* TimeoutError:
             await self._inbox.finish(self._tid, "gave-up", "no-end")
         finally:
-            await asyncio.to_thread(_remove, self._folder, set(self._working))
+            # The end that `finish` told of has this task cancelled: the folder goes all the same
+            await asyncio.shield(asyncio.to_thread(_remove, self._folder, set(self._working)))
 
     async def _load(self) -> bool:
         def work(con: Con) -> tuple[sqlite3.Row, set[int]] | None:
