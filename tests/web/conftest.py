@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from relay.config import Config, Rate, Rates
 from relay.enroll import enroll
@@ -34,6 +34,8 @@ MANY = Rate(per_second=10_000, burst=10_000)
 """All phones of these tests come from one address."""
 EXPECTED = ("Failed to load resource", "net::ERR_")
 """What Chromium's console says of an answer that is not 2xx, or of no answer: tests ask for both."""
+
+expect.set_options(timeout=30_000)  # a busy machine must not fail a test
 
 MakeHospital = Callable[..., Awaitable[Hospital]]
 MakePhone = Callable[..., Awaitable[Page]]
