@@ -38,7 +38,7 @@ class SiteSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class RelaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+\Z", max_length=200)]
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/@?#]+\Z", max_length=200)]
     ca_file: str = ""
 
 

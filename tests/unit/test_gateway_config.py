@@ -72,6 +72,8 @@ def test_a_wrong_value_is_named(text: str, word: str) -> None:
         '[site]\nname = ""\n[relay]\nurl = "https://r.example"\n',
         '[site]\nname = "X"\n[relay]\nurl = "ftp://r.example"\n',
         '[site]\nname = "X"\n[relay]\nurl = "https://r.example/path"\n',
+        '[site]\nname = "X"\n[relay]\nurl = "https://user:word@r.example"\n',
+        '[site]\nname = "X"\n[relay]\nurl = "https://r.example?x"\n',
         '[site]\nname = "X"\nroles = []\n[relay]\nurl = "https://r.example"\n',
         '[site]\nname = "X"\nroles = ["own"]\n[relay]\nurl = "https://r.example"\n',
         '[site]\nname = "X"\npage = "r.example"\n[relay]\nurl = "https://r.example"\n',

@@ -173,6 +173,7 @@ async def test_a_destination_without_a_key_is_waited_for(desk: Desk, monkeypatch
 
     monkeypatch.setattr(desk.rooms.relay, "prekeys", counted)
     monkeypatch.setattr("clients.gateway.rooms._ASK", 0.2)
+    monkeypatch.setattr("clients.gateway.engine._OFFER_LOOKS", 2)
     view = await desk.engine.send(await desk.study(), "Lakeside Trauma Center", "transfer", "jdoe")
 
     async def said() -> bool:

@@ -125,6 +125,16 @@ async def test_a_site_that_is_not_enrolled_is_told_so(both: tuple[House, House],
     await new.close()
 
 
+async def test_an_address_in_capitals_is_the_same_relay(both: tuple[House, House]) -> None:
+    s, _ = both
+    shouted = s.relay.origin.replace("http://127.0.0.1", "HTTP://127.0.0.1").upper()
+    client = RelayClient(shouted, s.identity.key, s.clock, system_random)
+    assert client.origin == s.relay.origin
+    await client.open()
+    await client.health()
+    await client.close()
+
+
 @pytest.mark.parametrize("off", [-7200, 7200])
 async def test_a_clock_that_is_hours_off_still_works_and_is_known(
     both: tuple[House, House], off: int

@@ -184,14 +184,16 @@ class Party:
         finally:
             await scu.stop()
 
-    def delivery(self, scu: StoreScu, *, db: Any = None, destination: str = "PACS@here") -> Delivery:
+    def delivery(
+        self, scu: StoreScu, *, db: Any = None, destination: str = "PACS@here", largest: int = 2**31
+    ) -> Delivery:
         r = self.r
         prefetch = Prefetch(r.db, r.relay, r.folder / "sealed", 2**40, r.inbox.moved, r.changed)
         self.prefetch = prefetch
         return Delivery(
             tid=self.tid, db=db or r.db, vault=r.vault, inbox=r.inbox, prefetch=prefetch, scu=scu,
             destination=destination, folder=r.folder / "restored", workers=self._workers, clock=r.clock,
-            changed=r.changed, deadline=DEADLINE, largest=2**31,
+            changed=r.changed, deadline=DEADLINE, largest=largest,
         )  # fmt: skip
 
     async def deliver(self, **options: Any) -> None:
@@ -506,6 +508,17 @@ async def test_a_pack_that_opens_and_is_not_the_listed_one(party: Party) -> None
     row = await party.row()
     assert (row["state"], row["why"]) == ("PARTIAL", "hash")
     assert set(party.pacs.bytes.items()) <= set((await party.originals()).items())
+
+
+async def test_packs_that_no_record_names_do_not_fill_the_memory(
+    party: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who has the key, and not the sender's signature, seals without end."""
+    monkeypatch.setattr(module, "_UNLISTED", 2**16)
+    await party.study(noise(1, 60), noise(2, 900))
+    await party.deliver(largest=2**16)
+    row = await party.row()
+    assert (row["state"], row["why"]) == ("PARTIAL", "chain")
 
 
 async def change_an_item(party: Party, no: int, **changes: Any) -> None:

@@ -219,6 +219,16 @@ async def test_a_close_before_its_offer_waits(p: Parties) -> None:
     assert await p.state(tid) == "REVOKED"
 
 
+async def test_a_site_may_not_fill_the_disk_with_messages_that_wait(
+    p: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.gateway.receiving.inbox._WAITING", 5)
+    _, offer = await p.offer()
+    for i in range(12):
+        await p.hear(p.close(Tid(bytes([i]) * 16), offer))
+    assert await p.r.value("SELECT count(*) FROM waiting") == 5
+
+
 async def test_close_and_release_before_their_offer(p: Parties) -> None:
     """The relay brought all three the wrong way round: what was said last at S holds, or R has opened it before."""
     tid, offer = await p.offer()

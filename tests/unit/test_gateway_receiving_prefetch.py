@@ -161,6 +161,19 @@ async def test_the_quota_counts_what_is_on_its_way(party: Party) -> None:
     assert await party.r.db.run(lambda con: prefetch._missing(con, cid, {})) == [(1, SIZE), (2, SIZE)]
 
 
+async def test_a_relay_cannot_fill_the_disk_with_packs_that_no_record_names(
+    party: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the yes the quota ends; a window past the sender's last record is what is left to invent."""
+    monkeypatch.setattr(module, "_WINDOW", 3)
+    tid, cid = await party.offer(*range(10))
+    async with running(party.prefetch(quota=0).run()):
+        await party.open(tid)
+        await party.arrived(cid, 0, 1, 2, 3)
+        await party.r.execute("INSERT INTO in_records VALUES (?,0,4,'a record in pack 4')", cid)
+        await party.arrived(cid, *range(8))
+
+
 async def test_a_quota_of_nothing_fetches_nothing_before_the_yes(party: Party) -> None:
     tid, cid = await party.offer(0, 1)
     async with running(party.prefetch(quota=0).run()):

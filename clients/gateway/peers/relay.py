@@ -114,7 +114,7 @@ class RelayClient:
 
     def __init__(self, url: str, key: SigningKey, clock: Clock, random: Random, ca_file: str = "") -> None:
         parts = urlsplit(url)
-        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.origin = f"{parts.scheme}://{parts.netloc.lower()}"  # what we sign for (RFC 6454 4)
         self.skew = 0
         self._key, self._clock, self._random = key, clock, random
         tls = tls_context(ca_file) if parts.scheme == "https" else False

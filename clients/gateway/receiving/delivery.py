@@ -40,7 +40,7 @@ from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
-from transfer.errors import HashError, PackError, PeerError
+from transfer.errors import ChainError, HashError, PackError, PeerError
 from transfer.ids import Cid, ContentKey, SiteId, Tid
 from transfer.manifest import Chain
 from transfer.messages import ItemEntry, PackEntry
@@ -52,6 +52,8 @@ T = TypeVar("T")
 _AHEAD = 16
 """Items between the stream and the PACS's answer: bounds the memory, and the files in the clear."""
 _BAD_PACK = 3
+_UNLISTED = 2**27
+"""Bytes of the stream, beside the largest image twice over, that may wait for a record that names them."""
 _MARKED = 32
 """Items that one commit marks as on their way."""
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
@@ -179,6 +181,8 @@ class Delivery:
             kind, body = await self._open(n)
             if kind == "D":
                 stream.add(body)
+                if stream.held > 2 * self._largest + _UNLISTED:
+                    raise ChainError
             else:
                 record = self._chain.add(body.decode("ascii", "replace"))
                 self._check_hashes(record.packs)
@@ -242,6 +246,7 @@ class Delivery:
                 con.execute("UPDATE receives SET total=? WHERE tid=?", (self._chain.total, self._tid))
 
         await self._write(work)
+        self._prefetch.signal(self._cid).set()  # it may go further now
         self._changed.set()
 
     async def _restore(self, item: ItemEntry, coded: bytes) -> _Ready | None:

@@ -38,6 +38,7 @@ from transfer.sites import Identity
 from transfer.states import RECEIVER, TERMINAL, step
 
 log = structlog.get_logger()
+_WAITING = 1000
 NO_END = 7 * 24 * 3600
 """Seconds after which R gives up on a manifest that never ends."""
 
@@ -130,7 +131,9 @@ class Inbox:
 
     @staticmethod
     def _keep(con: Con, text: str, tid: Tid, peer: SiteId, now: int) -> bool:
-        """Keeps a message for its offer, or for staff; True if it is a new one."""
+        """Keeps a message for its offer, or for staff; True if it is a new one. A site may have so many."""
+        if value(con, "SELECT count(*) FROM waiting WHERE peer=?", (peer,)) >= _WAITING:
+            return False
         return (
             con.execute(
                 "INSERT OR IGNORE INTO waiting (hash, tid, peer, body, at) VALUES (?,?,?,?,?)",

@@ -4,7 +4,7 @@ s. 10).
 One task for each incoming cid waits at the relay for new packs and fetches them, a few at once, into
 `DIR/sealed/<cid>/`. They are not fsynced: what a crash loses is fetched again, and a damaged one does not
 open. For all offers that nobody has answered yet together at most `prefetch_bytes` are kept; an opened
-study is fetched whatever its size.
+study is fetched whatever its size, as far as the sender's records go and a window past them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _REST = 2.0
 """Seconds between two rounds of a list, and after a fault."""
 _MOST = 2**20
 """Packs of one cid that are followed, whatever a relay lists."""
+_WINDOW = 1024
+"""Packs that are fetched past the last record of the sender: what a relay invents does not fill the disk."""
 _OPEN = ",".join(f"'{s}'" for s in OPEN_RECEIVER)
 _KEPT = """
 SELECT coalesce(sum(size), 0) FROM in_packs WHERE have=1
@@ -166,7 +168,8 @@ class Prefetch:
         found = rows(con, "SELECT n, size FROM in_packs WHERE cid=? AND have=0 ORDER BY n LIMIT 64", (cid,))
         packs = [(r["n"], r["size"]) for r in found if (cid, r["n"]) not in flying]
         if value(con, "SELECT 1 FROM receives WHERE cid=? AND state='OPENED'", (cid,)):
-            return packs
+            named = value(con, "SELECT max(n) FROM in_records WHERE cid=?", (cid,)) or 0
+            return [(n, size) for n, size in packs if n <= named + _WINDOW]
         room = self._quota - value(con, _KEPT) - sum(flying.values())
         fitting: list[tuple[int, int]] = []
         for n, size in packs:
