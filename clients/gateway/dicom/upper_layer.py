@@ -285,10 +285,33 @@ def p_data(context_id: int, value: bytes) -> P_DATA:
     return primitive
 
 
+class _Messages(queue.Queue):  # type: ignore[type-arg]
+    """Messages for the association's own thread. A C-STORE is kept aside for the one that received it: were it in the
+    queue for a moment, both might serve it, or the one find it gone.
+    """
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__()
+        self._assoc = assoc
+        self.aside: tuple[int, C_STORE] | None = None
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Adds a message, or keeps it aside. Only the provider's thread adds messages."""
+        if isinstance(item[1], C_STORE) and item[0] in self._assoc._accepted_cx:
+            self.aside = item
+        else:
+            super().put(item, block, timeout)
+
+
 class Dimse(DIMSEServiceProvider):  # type: ignore[misc]
     """The message provider (PS3.7)."""
 
     message: DIMSEMessage | None
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        if assoc.is_acceptor:
+            self.msg_queue = _Messages(assoc)
 
     @property
     def maximum_pdu_size(self) -> int:
@@ -326,19 +349,16 @@ class Dimse(DIMSEServiceProvider):  # type: ignore[misc]
             self.message.data_set = self.assoc.landing(self.message)
         try:
             super().receive_primitive(primitive)
-            if self.message is None and self.assoc.is_acceptor:
-                self._serve_here()
+            if isinstance(self.msg_queue, _Messages) and self.msg_queue.aside is not None:
+                (context, message), self.msg_queue.aside = self.msg_queue.aside, None
+                self._serve_here(context, message)
         except Exception:
             self.dul.event_queue.put("Evt19")
 
-    def _serve_here(self) -> None:
+    def _serve_here(self, context: int, message: C_STORE) -> None:
         """Serves a C-STORE in the thread that received it: handing it to another one and back costs as much again."""
-        context, message = self.peek_msg()
-        if not isinstance(message, C_STORE) or context not in self.assoc._accepted_cx:
-            return
         while not self.assoc.is_established and self.assoc.is_alive():  # our A-ASSOCIATE-AC was just sent
             time.sleep(0.001)
-        self.msg_queue.get_nowait()
         self.assoc._serve_request(message, context)
 
 
