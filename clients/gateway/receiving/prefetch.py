@@ -52,6 +52,7 @@ class Prefetch:
         self._tasks: dict[Cid, asyncio.Task[None]] = {}
         self._streams = asyncio.Semaphore(STREAMS)
         self._flying: dict[tuple[Cid, int], int] = {}
+        self._counting = asyncio.Lock()
         self.fetched: dict[Cid, Signal] = {}
         self.meters: dict[Cid, Meter] = {}
 
@@ -139,12 +140,13 @@ class Prefetch:
         signal = self.signal(cid)
         while True:
             seen = signal.seen
-            flying = dict(self._flying)
-            mine = sum(1 for name in flying if name[0] == cid)
-            missing = await self._db.run(partial(self._missing, cid=cid, flying=flying))
-            for n, size in missing[: max(0, STREAMS * 2 - mine)]:
-                self._flying[cid, n] = size
-                group.create_task(self._fetch(cid, n, size))
+            async with self._counting:  # two offers must not take the same room
+                flying = dict(self._flying)
+                mine = sum(1 for name in flying if name[0] == cid)
+                missing = await self._db.run(partial(self._missing, cid=cid, flying=flying))
+                for n, size in missing[: max(0, STREAMS * 2 - mine)]:
+                    self._flying[cid, n] = size
+                    group.create_task(self._fetch(cid, n, size))
             await signal.wait(seen, 1.0)
 
     async def _list(self, cid: Cid, packs: list[PackLine]) -> None:
