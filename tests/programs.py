@@ -79,9 +79,9 @@ class Program(Party):
         self.process.kill()
         await self.process.wait()
         for fd in watched:
-            gone = await asyncio.to_thread(select.select, [fd], [], [], PATIENCE)
+            gone, _, _ = await asyncio.to_thread(select.select, [fd], [], [], PATIENCE)
             os.close(fd)
-            assert gone[0], f"a child of the {self.name} outlived it"
+            assert gone, f"a child of the {self.name} outlived it"
 
     def pause(self) -> None:
         """It does nothing until `resume` (SIGSTOP)."""

@@ -12,6 +12,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -76,7 +77,7 @@ COLUMNS = {
 """By the purpose that each is sealed for."""
 
 
-def query(folder: Path, sql: str, args: Iterable[object] = ()) -> list[tuple[object, ...]]:
+def query(folder: Path, sql: str, args: Iterable[object] = ()) -> list[tuple[Any, ...]]:
     """Rows of a gateway's database, from a copy: nobody who works on it is disturbed."""
     with tempfile.TemporaryDirectory() as copy:
         for name in ("gateway.db", "gateway.db-wal"):

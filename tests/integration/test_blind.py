@@ -56,10 +56,10 @@ def of_the_gateways(world: Programs, view: TransferView) -> dict[str, bytes]:
         vault = Vault.load(site.folder)
         needles[f"{site.name}: site key"] = (site.folder / "site.key").read_bytes()
         ((identity,),) = query(site.folder, "SELECT v FROM own WHERE k='identity'")
-        needles[f"{site.name}: identity"] = vault.open("identity", bytes(identity))  # type: ignore[arg-type]
-        for n, (pair,) in enumerate(query(site.folder, "SELECT pair_sealed FROM prekeys")):
-            plain = vault.open("prekey", bytes(pair))  # type: ignore[arg-type]
-            needles[f"{site.name}: pre-key {n}, ML-KEM"], needles[f"pre-key {n}, X25519"] = (
+        needles[f"{site.name}: identity"] = vault.open("identity", bytes(identity))
+        for at, (pair,) in enumerate(query(site.folder, "SELECT pair_sealed FROM prekeys")):
+            plain = vault.open("prekey", bytes(pair))
+            needles[f"{site.name}: pre-key {at}, ML-KEM"], needles[f"pre-key {at}, X25519"] = (
                 plain[:64],
                 plain[64:],
             )
@@ -70,7 +70,7 @@ def of_the_gateways(world: Programs, view: TransferView) -> dict[str, bytes]:
     key = needles["sender: content-key 0"]
     ((cid,),) = query(world.sender.folder, "SELECT cid FROM sends WHERE tid=?", [bytes.fromhex(view.tid)])
     for kind, n in query(world.sender.folder, "SELECT kind, n FROM packs WHERE cid=?", [cid]):
-        needles[f"pack key {n}"] = hkdf(key, bytes(cid), b"tt1/pack" + str(kind).encode() + be32(int(str(n))))  # type: ignore[arg-type]
+        needles[f"pack key {n}"] = hkdf(key, bytes(cid), b"tt1/pack" + str(kind).encode() + be32(n))
     needles["gate key"] = hkdf(needles["sender: q 0"], b"", b"tt1/gate")
     return needles
 

@@ -207,7 +207,7 @@ async def test_a_pre_keys_private_half(world: Programs, study: Path) -> None:
     known = await world.offer(study)  # the sender has the pre-key now
     await world.receiver.until(known.tid, "SEEN")
     await world.sender.engine.cancel(known.tid, "test")
-    pairs = [bytes(row[0]) for row in query(world.receiver.folder, "SELECT pair_sealed FROM prekeys")]  # type: ignore[arg-type]
+    pairs = [bytes(row[0]) for row in query(world.receiver.folder, "SELECT pair_sealed FROM prekeys")]
     assert pairs
     assert found({"pair": pairs[0]}, world.receiver.folder)
     await world.receiver.restart(clock=LIFE + DELETE_AFTER + 3600)

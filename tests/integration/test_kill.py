@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ import pytest_asyncio
 from clients.drill import Phone
 from clients.gateway.views import TransferView
 from tests.peers import need
-from tests.programs import RECEIVER, Program, Programs, Running, eventually, running, write_study
+from tests.programs import RECEIVER, Link, Program, Programs, Running, eventually, running, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KB = 1024
@@ -48,8 +48,8 @@ def study(tmp_path: Path) -> dict[str, bytes]:
 
 
 async def complete(
-    world: Programs, view: TransferView, sent: dict[str, bytes], twice: set[str] = frozenset()
-) -> None:  # type: ignore[assignment]
+    world: Programs, view: TransferView, sent: dict[str, bytes], twice: Set[str] = frozenset()
+) -> None:
     """The one good end, at both sites; each instance at the PACS byte for byte, once, or `twice` at the most."""
     end = await world.sender.until(view.tid, "COMPLETE", "PARTIAL", "EXPIRED", "REVOKED")
     assert (end.state, end.stored, end.gaps, end.proof) == ("COMPLETE", len(sent), 0, "store")
@@ -269,8 +269,6 @@ async def test_the_dicom_port_is_free_at_once(world: Programs) -> None:
 @pytest.mark.peer
 async def test_what_a_scanner_was_told_is_stored_is_sent(world: Programs, tmp_path: Path) -> None:
     """storescu sends while the gateway is killed. What was answered 0x0000 travels; the rest comes again."""
-    from tests.programs import Link
-
     storescu = need("storescu")["storescu"]
     sent = write_study(tmp_path / "study", instances=16, side=128)
     scanner = Link(world.sender.dicom_port)

@@ -14,7 +14,6 @@ import click
 import msgspec
 import pytest
 
-from clients.commands import output
 from clients.commands.output import EXIT, Speaker, json_option, no_logs, print_qr, runs_with
 from clients.gateway.errors import GatewayError, RelayDownError
 from transfer.errors import ClockError
@@ -154,7 +153,7 @@ def test_a_qr_only_where_a_person_looks(
 ) -> None:
     Speaker(False).qr("https://relay.example")
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(output.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     Speaker(True).qr("https://relay.example")
     assert capsys.readouterr().out == ""
     Speaker(False).qr("https://relay.example")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
-from clients.commands import pacs
 from clients.commands.pacs import BundledPacs, Pacs, open_pacs
 from clients.gateway.errors import GatewayError
 from tests.programs import write_study
@@ -57,7 +57,7 @@ async def test_an_unknown_kind(tmp_path: Path, kind: str) -> None:
 
 
 async def test_without_orthanc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacs.shutil, "which", lambda *where, **more: None)
+    monkeypatch.setattr(shutil, "which", lambda *where, **more: None)
     with pytest.raises(GatewayError, match="Orthanc is not installed"):
         async with open_pacs("orthanc", tmp_path / "pacs"):
             pass
