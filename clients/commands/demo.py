@@ -20,12 +20,12 @@ from typing import Any
 
 import click
 
-from clients.commands.output import EXIT, Speaker, json_option, leaf, runs
+from clients.commands.output import EXIT, Speaker, json_option, runs
 from clients.commands.pacs import Pacs, open_pacs
 from clients.commands.parties import Party, call, die_with_parent, tool
 from clients.commands.send import Follower, import_one
 from clients.gateway.control import ControlEngine, actor
-from clients.gateway.errors import GatewayError
+from clients.gateway.errors import GatewayError, leaf
 from clients.gateway.views import TransferView
 from transfer.states import TERMINAL
 

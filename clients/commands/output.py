@@ -32,7 +32,7 @@ import click
 import msgspec
 
 from clients.commands.progress import Bars
-from clients.gateway.errors import GatewayError
+from clients.gateway.errors import GatewayError, leaf
 from transfer.errors import TransferError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -175,11 +175,6 @@ async def _until_told(work: Coroutine[Any, Any, int]) -> int:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await work
-
-
-def leaf(why: BaseException) -> BaseException:
-    """The first error of a group, however deep."""
-    return leaf(why.exceptions[0]) if isinstance(why, BaseExceptionGroup) else why
 
 
 def _note(why: BaseException) -> None:

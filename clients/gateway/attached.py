@@ -65,9 +65,8 @@ async def _running(folder: Path) -> ControlEngine | None:
 
 @contextlib.asynccontextmanager
 async def _own(folder: Path) -> AsyncIterator[Engine]:
-    from clients.gateway.engine import (
-        GatewayEngine,
-    )  # half a second that a command beside a gateway does without
+    # half a second that a command beside a gateway does without
+    from clients.gateway.engine import GatewayEngine
     from clients.gateway.rooms import Rooms
 
     rooms = Rooms(folder, dicom=False)

@@ -67,3 +67,8 @@ class PacsDownError(GatewayError):
     """The PACS does not answer. The gateway keeps trying; check the PACS and its address."""
 
     code = "pacs-down"
+
+
+def leaf(why: BaseException) -> BaseException:
+    """The first error of a group, however deep; any other error itself."""
+    return leaf(why.exceptions[0]) if isinstance(why, BaseExceptionGroup) else why

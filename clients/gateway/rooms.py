@@ -23,7 +23,7 @@ from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_ran
 from clients.gateway.config import load_config, split_address
 from clients.gateway.dicom.scp import Received, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import Destination, StoreScu
-from clients.gateway.errors import GatewayError, RelayDownError
+from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
 from clients.gateway.lock import FolderLock
 from clients.gateway.peers.dispatch import Dispatch
@@ -196,7 +196,7 @@ class Rooms:
             except GatewayError as why:
                 log.error("a loop rests", loop=name, code=why.code)
             except Exception as why:  # the loop begins again from the database
-                log.error("a loop failed", loop=name, kind=_kind(why))
+                log.error("a loop failed", loop=name, kind=type(leaf(why)).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 15.0)
 
@@ -222,10 +222,8 @@ class Rooms:
             seen = self.changed.seen
             waiting = await self.offers.waiting_for_prekey()
             asked = {tid: asked[tid] for tid, _ in waiting if tid in asked}
-            for (
-                tid,
-                peer,
-            ) in waiting:  # changes come often: each destination is asked for its key now and then
+            for tid, peer in waiting:
+                # changes come often: each destination is asked for its key now and then
                 if time.monotonic() >= asked.get(tid, 0.0) + _ASK:
                     asked[tid] = time.monotonic()
                     await self._make_offer(tid, peer)
@@ -329,8 +327,3 @@ class Rooms:
             await self.pins.refresh()
             self.changed.set()
             await self.pins.paired.wait(seen, _REFRESH)
-
-
-def _kind(why: BaseException) -> str:
-    inner = why.exceptions[0] if isinstance(why, BaseExceptionGroup) else why
-    return _kind(inner) if isinstance(inner, BaseExceptionGroup) else type(inner).__name__

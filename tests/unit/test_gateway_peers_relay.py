@@ -12,7 +12,7 @@ import pytest
 from clients.gateway.clock import system_random
 from clients.gateway.errors import ConfigError, GatewayError, RelayDownError
 from clients.gateway.peers import relay as module
-from clients.gateway.peers.relay import RelayClient, RelayRefusal, tls_context
+from clients.gateway.peers.relay import RelayClient, RelayRefusal, slot_path, tls_context
 from relay.enroll import enroll
 from tests.gateway_kit import NOW, House, StillClock, a_relay, houses
 from transfer.ids import Cid, MailboxId, RunId, SiteId, Tid
@@ -112,7 +112,7 @@ async def test_mailboxes(both: tuple[House, House]) -> None:
     hello = encode(Hello(v=1, tid=Tid(b"t" * 16), s=s.site, exp=NOW + 60))
     for _ in range(2):
         await s.relay.put_hello(mailbox, hello)
-        await s.relay.put_slot(mailbox, run, 2, b'{"v":1}')
+        await s.relay.call("PUT", slot_path(mailbox, run, 2), b'{"v":1}')
 
 
 async def test_a_site_that_is_not_enrolled_is_told_so(both: tuple[House, House], tmp_path: Path) -> None:

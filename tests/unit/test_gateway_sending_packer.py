@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +13,6 @@ import pytest
 
 from clients.gateway.errors import DiskFullError
 from clients.gateway.sending import packer as module
-from clients.gateway.sending.packer import write_durably
 from clients.gateway.store.database import Database
 from tests.gateway_kit import PATIENCE, House, StillClock, an_instance, eventually, running
 from tests.spool_kit import SMALL, Restored, Spool, noise, spool_of
@@ -212,36 +209,6 @@ async def test_a_file_without_a_row_is_written_over(house: House, workers: Threa
     (spool.folder / "1.part").write_bytes(b"half a pack")
     await spool.pack()
     await Restored(spool).complete()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_full_disk_has_a_name_and_makes_no_half_file_of_that_name(small_disk: Path) -> None:
-    write_durably(small_disk / "0", bytes(500_000))
-    with pytest.raises(DiskFullError):
-        write_durably(small_disk / "1", bytes(700_000))
-    assert not (small_disk / "1").exists()
-    write_durably(small_disk / "1", bytes(300_000))
-    assert sorted(p.name for p in small_disk.iterdir()) == ["0", "1"]
-
-
-def test_a_folder_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write_durably(tmp_path / "gone" / "0", b"x")
 
 
 # A study that still arrives, or changes

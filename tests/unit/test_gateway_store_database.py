@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from clients.gateway.errors import ConfigError, DiskFullError
 from clients.gateway.store.database import Con, Database, one, rows, value
+from tests.faults import disks
 from tests.gateway_kit import running
 
 
@@ -206,17 +206,8 @@ async def test_scrub_while_another_program_reads(db: Database) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with disks.small_disk(tmp_path / "small", "1m") as disk:
+        yield disk.folder
 
 
 async def test_a_full_disk_has_a_name_and_loses_nothing(small_disk: Path) -> None:

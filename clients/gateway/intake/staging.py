@@ -8,7 +8,6 @@ finds out if the data set has others.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from pathlib import Path
@@ -16,13 +15,13 @@ from pathlib import Path
 import msgspec
 
 from clients.gateway.dicom.part10 import encode_meta, write_all
+from clients.gateway.disk import FULL, sync_folder
 from clients.gateway.errors import DiskFullError
 from clients.gateway.intake.found import Found, Passed
 from clients.gateway.intake.reasons import reject
 from clients.gateway.intake.recognise import encapsulated
 
 _CHUNK = 2**20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _RESERVE = 2**28
 """Bytes of disk that an import leaves free: the database must be able to say that it is full."""
 
@@ -52,12 +51,12 @@ def stage(found: Found, incoming: Path) -> StagedFile:
                     raise Passed("import-syntax")
         done = part.with_suffix(".dcm")
         os.rename(part, done)
-        _sync(incoming)
+        sync_folder(incoming)
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, Passed):
             raise reject(error.code) from None
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in FULL:
             raise DiskFullError from None
         raise
     return StagedFile(done, len(head), size)
@@ -96,11 +95,3 @@ def _read(found: Found, size: int) -> bytes:
     if not chunk:
         raise Passed("import-unreadable")
     return chunk
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -227,15 +227,21 @@ class RelayClient:
 
     async def put_hello(self, mailbox: MailboxId, body: bytes) -> None:
         """m0, or its tombstone."""
-        await self.call("PUT", f"/m/{mailbox.hex()}/0", body)
-
-    async def put_slot(self, mailbox: MailboxId, run: RunId, slot: int, body: bytes) -> None:
-        """m2, m4 or m6."""
-        await self.call("PUT", f"/m/{mailbox.hex()}/{run.hex()}/{slot}", body)
+        await self.call("PUT", hello_path(mailbox), body)
 
     async def health(self) -> None:
         """Raises where the relay does not answer, or refuses us."""
         await self.call("GET", "/v1/queue?after=9007199254740991&wait=0")
+
+
+def hello_path(mailbox: MailboxId) -> str:
+    """Where m0 or its tombstone stands."""
+    return f"/m/{mailbox.hex()}/0"
+
+
+def slot_path(mailbox: MailboxId, run: RunId, slot: int) -> str:
+    """Where m2, m4 or m6 of one run stands."""
+    return f"/m/{mailbox.hex()}/{run.hex()}/{slot}"
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -34,9 +33,11 @@ from clients.gateway.codec import CodecError
 from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.part10 import write_part10
 from clients.gateway.dicom.scu import StoreScu
-from clients.gateway.errors import DiskFullError, GatewayError, IntakeError
+from clients.gateway.disk import FULL
+from clients.gateway.errors import DiskFullError, GatewayError, IntakeError, leaf
 from clients.gateway.receiving.inbox import NO_END, Inbox
 from clients.gateway.receiving.prefetch import Prefetch
+from clients.gateway.sending.words import series_label
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
@@ -57,7 +58,6 @@ _UNLISTED = 2**27
 _MARKED = 32
 """Items that one commit marks as on their way."""
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REST = 2.0
 """Seconds before what a full disk did not take is written again."""
 
@@ -127,7 +127,7 @@ class Delivery:
                 self._tid, "gave-up" if gave_up else "delivered", "pacs" if gave_up else ""
             )
         except* PeerError as group_of:
-            code = _first(group_of).code
+            code = getattr(leaf(group_of), "code", PeerError.code)
             log.error("delivery stopped", code=code)
             await self._inbox.finish(self._tid, "chain", code)
         except* TimeoutError:
@@ -275,8 +275,7 @@ class Delivery:
             h = await self._in_thread(lambda: read_header(path))
         except GatewayError:
             return
-        head = " ".join(x for x in (h.modality, h.series_number) if x)
-        label = f"{head} · {h.series_description}" if h.series_description else head
+        label = series_label(h.modality, h.series_number, h.series_description)
         what = ", ".join(x for x in (h.modality, h.study_description, h.study_date) if x)
 
         def work(con: Con) -> None:
@@ -431,7 +430,7 @@ def _restore(item: ItemEntry, coded: bytes, path: Path) -> bool:
     try:
         write_part10(path, data, item.sop_class, item.sop_uid, item.syntax)
     except OSError as why:
-        if why.errno in _FULL:
+        if why.errno in FULL:
             return False
         raise
     return True
@@ -444,9 +443,3 @@ def _remove(folder: Path, working: set[Future[Any]]) -> None:
         for path in folder.iterdir():
             path.unlink(missing_ok=True)
         folder.rmdir()
-
-
-def _first(group: BaseExceptionGroup[PeerError]) -> PeerError:
-    """The first error of a group, however deep."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -20,7 +20,7 @@ from clients.gateway.clock import Signal
 from clients.gateway.errors import RelayDownError
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import PackLine, RelayClient, RelayRefusal
-from clients.gateway.store.database import Con, Database, rows, value
+from clients.gateway.store.database import Con, Database, quoted, rows, value
 from transfer.ids import Cid
 from transfer.packs import SIZES
 from transfer.states import OPEN_RECEIVER
@@ -33,7 +33,7 @@ _MOST = 2**20
 """Packs of one cid that are followed, whatever a relay lists."""
 _WINDOW = 1024
 """Packs that are fetched past the last record of the sender: what a relay invents does not fill the disk."""
-_OPEN = ",".join(f"'{s}'" for s in OPEN_RECEIVER)
+_OPEN = quoted(OPEN_RECEIVER)
 _KEPT = """
 SELECT coalesce(sum(size), 0) FROM in_packs WHERE have=1
 AND cid NOT IN (SELECT cid FROM receives WHERE state='OPENED')

@@ -21,7 +21,7 @@ import structlog
 
 from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.peers.outbox import post
-from clients.gateway.peers.relay import SiteEntry
+from clients.gateway.peers.relay import SiteEntry, slot_path
 from clients.gateway.sending.offers import Offers
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, value
@@ -196,7 +196,7 @@ class Doors:
         con.execute(
             "UPDATE sends SET joined_at=?, check_code=? WHERE tid=? AND decided_at=0", (now, door.check, tid)
         )
-        post(con, "mailbox", _path(mailbox, run, 4), m4, tid, now)
+        post(con, "mailbox", slot_path(mailbox, run, 4), m4, tid, now)
         audit.record(con, "phone", "transfer.joined", tid.hex(), "", now)
 
     # m5 -> m6
@@ -250,9 +250,5 @@ class Doors:
 
     async def _put(self, tid: Tid, mailbox: MailboxId, run: RunId, slot: int, body: bytes) -> None:
         now = self._clock.now()
-        await self._db.run(lambda con: post(con, "mailbox", _path(mailbox, run, slot), body, tid, now))
+        await self._db.run(lambda con: post(con, "mailbox", slot_path(mailbox, run, slot), body, tid, now))
         self._outbox.set()
-
-
-def _path(mailbox: MailboxId, run: RunId, slot: int) -> str:
-    return f"/m/{mailbox.hex()}/{run.hex()}/{slot}"

@@ -14,9 +14,10 @@ import msgspec
 from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.peers.outbox import forget, post
+from clients.gateway.peers.relay import hello_path, slot_path
 from clients.gateway.sending.words import describe, initials
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, one, rows, value
+from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from clients.gateway.store.vault import Vault
 from transfer import jws, tries
 from transfer.channel import Channel, ChannelState
@@ -115,7 +116,7 @@ class Offers:
                     "This offer was re-opened three times. Stop it and send the study again.",
                     code="reopen-limit",
                 )
-            path = f"/m/{bytes(row['mailbox']).hex()}/0"
+            path = hello_path(MailboxId(row["mailbox"]))
             forget(con, "mailbox", path)
             post(con, "mailbox", path, encode(Tombstone(v=1, ended="REOPENED")), tid, now)
             con.execute(
@@ -294,9 +295,7 @@ class Offers:
             known = row["receipt"]
             if known is not None and (known == text or peek(Receipt, known).iat > receipt.iat):
                 return
-            con.execute(
-                "UPDATE sends SET receipt=?, receipt_manifest=? WHERE tid=?", (text, receipt.manifest, tid)
-            )
+            con.execute("UPDATE sends SET receipt=? WHERE tid=?", (text, tid))
             if row["state"] == "RELEASED":
                 unsent = value(con, "SELECT unsent FROM spools WHERE cid=?", (row["cid"],))
                 whole = receipt.state == "COMPLETE" and not unsent
@@ -351,15 +350,14 @@ class Offers:
         self.tell(con, tid, now)
 
     def _erase_key(self, con: Con, cid: Cid, now: int) -> None:
-        marks = ",".join("?" * len(OPEN_SENDER))
-        if value(con, f"SELECT 1 FROM sends WHERE cid=? AND state IN ({marks})", (cid, *OPEN_SENDER)):
+        if value(con, f"SELECT 1 FROM sends WHERE cid=? AND state IN ({quoted(OPEN_SENDER)})", (cid,)):
             return
         con.execute("UPDATE spools SET k_sealed=NULL, dropped=1 WHERE cid=?", (cid,))
         post(con, "relay", f"delete:{cid.hex()}", b"", None, now)
 
     def _forget_code(self, con: Con, row: sqlite3.Row, now: int) -> None:
         tid = Tid(row["tid"])
-        path = f"/m/{bytes(row['mailbox']).hex()}/0"
+        path = hello_path(MailboxId(row["mailbox"]))
         if row["offer"] is not None:
             forget(con, "mailbox", path)
             post(con, "mailbox", path, encode(Tombstone(v=1, ended=row["state"])), tid, now)
@@ -367,8 +365,8 @@ class Offers:
         con.execute("UPDATE tries SET channel_sealed=NULL, m4=NULL WHERE tid=?", (tid,))
 
     def _say_hello(self, con: Con, row: sqlite3.Row, now: int) -> None:
-        hello = Hello(v=1, tid=Tid(row["tid"]), s=self._identity.site, exp=row["exp"])
-        post(con, "mailbox", f"/m/{bytes(row['mailbox']).hex()}/0", encode(hello), Tid(row["tid"]), now)
+        body = hello_of(row, self._identity.site)
+        post(con, "mailbox", hello_path(MailboxId(row["mailbox"])), body, Tid(row["tid"]), now)
 
     def tell(self, con: Con, tid: Tid, now: int, run: bytes | None = None, refused: str = "") -> None:
         """m6 to every phone that has spoken (or to one run, with why its wish was refused)."""
@@ -399,7 +397,7 @@ class Offers:
                 "UPDATE tries SET channel_sealed=?, told=? WHERE run=?",
                 (self._vault.seal("channel", msgspec.json.encode(channel.state)), row["state"], phone["run"]),
             )
-            path = f"/m/{MailboxId(phone['mailbox']).hex()}/{RunId(phone['run']).hex()}/6"
+            path = slot_path(MailboxId(phone["mailbox"]), RunId(phone["run"]), 6)
             post(con, "mailbox", path, body, tid, now)
 
     def tries_left(self, con: Con, row: sqlite3.Row) -> int:
@@ -419,6 +417,11 @@ class Offers:
         if row is None:
             raise AbsentError
         return row
+
+
+def hello_of(row: sqlite3.Row, site: SiteId) -> bytes:
+    """m0 of an offer's row."""
+    return encode(Hello(v=1, tid=Tid(row["tid"]), s=site, exp=row["exp"]))
 
 
 class SiteWords(msgspec.Struct, frozen=True):

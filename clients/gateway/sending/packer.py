@@ -17,9 +17,7 @@ item, every 16 packs and 5 seconds at the latest; the last one closes every seri
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -31,7 +29,7 @@ import structlog
 
 from clients.gateway import codec
 from clients.gateway.clock import Clock, Random, Signal
-from clients.gateway.errors import DiskFullError
+from clients.gateway.disk import write_durably
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
@@ -397,27 +395,3 @@ def _code(incoming: Path, source: _Source) -> tuple[str, bytes]:
         raise ValueError("changed on disk")
     coded = codec.encode(data, source.syntax)
     return coded.codec, coded.body
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file so that it is whole on disk, or not there, after a power cut. Raises `DiskFullError`, `OSError`."""
-    part = path.with_suffix(".part")
-    try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as why:  # the next attempt writes over the part
-        if why.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError from None
-        raise

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 
 from clients.gateway.errors import RelayDownError
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
+from clients.gateway.sending.offers import hello_of
 from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
-from transfer.ids import Cid, MailboxId, Tid
-from transfer.mailbox import Hello
-from transfer.messages import encode
+from transfer.ids import Cid, MailboxId
 from transfer.sites import Identity
 
 _EVERY = 60.0
@@ -45,9 +43,6 @@ class Reminder:
                 await self._relay.add_readers(Cid(row["cid"]), row["offer"])
             if row["state"] == "OFFERED":
                 with contextlib.suppress(RelayDownError, RelayRefusal):
-                    await self._relay.put_hello(MailboxId(row["mailbox"]), self._hello(row))
+                    await self._relay.put_hello(MailboxId(row["mailbox"]), hello_of(row, self._identity.site))
             with contextlib.suppress(RelayDownError, RelayRefusal):
                 await self._uploader.recheck(Cid(row["cid"]))
-
-    def _hello(self, row: sqlite3.Row) -> bytes:
-        return encode(Hello(v=1, tid=Tid(row["tid"]), s=self._identity.site, exp=row["exp"]))

@@ -28,7 +28,7 @@ from clients.gateway.clock import Clock, Signal
 from clients.gateway.dicom.header import InstanceHeader, read_header
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, one, rows, value
+from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from transfer.states import OPEN_SENDER
 
 log = structlog.get_logger()
@@ -230,8 +230,8 @@ class Studies:
         late = rows(
             con,
             "SELECT s.tid FROM sends s JOIN spools p ON p.cid=s.cid WHERE s.study=? AND p.frozen IS NOT NULL"
-            f" AND s.state IN ({','.join('?' * len(OPEN_SENDER))})",
-            (study, *OPEN_SENDER),
+            f" AND s.state IN ({quoted(OPEN_SENDER)})",
+            (study,),
         )
         for row in late:
             audit.alarm(
@@ -272,14 +272,13 @@ class Studies:
         """
         now = self._clock.now()
         before = now - keep
-        marks = ",".join("?" * len(OPEN_SENDER))
 
         def work(con: Con) -> int:
             old = rows(
                 con,
                 "SELECT id FROM studies t WHERE closed=1 AND last_at<? AND NOT EXISTS (SELECT 1 FROM sends s"
-                f" WHERE s.study=t.id AND (s.state IN ({marks}) OR s.ended_at>=?)) LIMIT 2",
-                (before, *OPEN_SENDER, before),
+                f" WHERE s.study=t.id AND (s.state IN ({quoted(OPEN_SENDER)}) OR s.ended_at>=?)) LIMIT 2",
+                (before, before),
             )
             for (study,) in old:
                 for row in rows(con, "SELECT file FROM instances WHERE study=?", (study,)):

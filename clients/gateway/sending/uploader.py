@@ -21,7 +21,7 @@ from clients.gateway.errors import DiskFullError, RelayDownError
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, rows
+from clients.gateway.store.database import Con, Database, quoted, rows
 from transfer.ids import Cid
 from transfer.packs import BUCKETS
 from transfer.states import OPEN_SENDER
@@ -139,11 +139,10 @@ class Uploader:
         """At the transfers that still need the pack: what is on its way at an end is refused, rightly."""
         log.error("pack not uploaded", code=code)
         now = self._clock.now()
-        marks = ",".join("?" * len(OPEN_SENDER))
 
         def work(con: Con) -> None:
-            sql = f"SELECT tid FROM sends WHERE cid=? AND state IN ({marks})"
-            for row in rows(con, sql, (pack.cid, *OPEN_SENDER)):
+            sql = f"SELECT tid FROM sends WHERE cid=? AND state IN ({quoted(OPEN_SENDER)})"
+            for row in rows(con, sql, (pack.cid,)):
                 audit.alarm(con, row["tid"], code, sentence, now)
 
         await self._db.run(work)

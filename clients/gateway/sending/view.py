@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from clients.gateway.meter import Meter
-from clients.gateway.sending.words import describe
+from clients.gateway.sending.words import describe, series_label
 from clients.gateway.store.database import Con, one, rows, value
 from clients.gateway.store.vault import Vault
 from clients.gateway.views import SeriesProgress, SeriesView, StudyView, TransferView
@@ -40,12 +40,6 @@ SENTENCES = {
 def sentence_of(state: str, why: str) -> str:
     """State and code in a sentence, with the next step."""
     return SENTENCES.get(why) or SENTENCES.get(state, "")
-
-
-def series_label(row: sqlite3.Row) -> str:
-    """ "CT 2 · head 5 mm"."""
-    head = " ".join(x for x in (row["modality"], row["number"]) if x)
-    return f"{head} · {row['description']}" if row["description"] else head or "series"
 
 
 def study_view(con: Con, row: sqlite3.Row) -> StudyView:
@@ -124,7 +118,8 @@ def _progress(con: Con, cid: Cid, study: str, series: sqlite3.Row) -> SeriesProg
         (cid, series["uid"]),
     )
     closed = value(con, "SELECT closed FROM studies WHERE id=?", (study,))
-    return SeriesProgress(label=series_label(series), have=have, want=want, closed=bool(closed))
+    label = series_label(series["modality"], series["number"], series["description"]) or "series"
+    return SeriesProgress(label=label, have=have, want=want, closed=bool(closed))
 
 
 def decided_by(vault: Vault, grant_sealed: bytes | None) -> str:

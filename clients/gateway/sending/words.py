@@ -40,3 +40,9 @@ def describe(study: sqlite3.Row, series: Sequence[sqlite3.Row]) -> str:
     kind = ", ".join(k for k in kinds if k) or "Scans"
     where = f" of {', '.join(parts)}" if parts else ""
     return f"{kind}{where}" + (f", {study['date']}" if study["date"] else "")
+
+
+def series_label(modality: str, number: str, description: str) -> str:
+    """ "CT 2 · head 5 mm", for staff; may be empty."""
+    head = " ".join(x for x in (modality, number) if x)
+    return f"{head} · {description}" if description else head

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -143,6 +143,11 @@ def _named(why: sqlite3.Error) -> Exception:
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return ConfigError("The database gateway.db is damaged. Restore the folder from its backup.")
     return why
+
+
+def quoted(words: Iterable[str]) -> str:
+    """Constants of ours for SQL's IN: 'A', 'B'. Never for what came from outside."""
+    return ", ".join(f"'{word}'" for word in words)
 
 
 def one(con: Con, sql: str, args: Sequence[Any] = ()) -> sqlite3.Row | None:

@@ -7,7 +7,7 @@ the series and the UIDs go, and so do files that were refused.
 
 from __future__ import annotations
 
-from clients.gateway.store.database import Con, rows
+from clients.gateway.store.database import Con, quoted, rows
 from transfer.states import OPEN_RECEIVER
 
 REMEMBER = 30 * 24 * 3600
@@ -25,14 +25,13 @@ def forget(con: Con, now: int) -> tuple[bool, list[str]]:
         " (SELECT 1 FROM sends s WHERE s.cid=spool_series.cid AND (s.ended_at=0 OR s.ended_at>=?))",
         (before,),
     ).rowcount
-    marks = ",".join("?" * len(OPEN_RECEIVER))
     old = rows(
         con,
         "SELECT tid, cid FROM receives r WHERE ended_at>0 AND ended_at<? AND (patient_name<>'' OR birth_date<>''"
         " OR what<>'' OR EXISTS (SELECT 1 FROM ledger l WHERE l.tid=r.tid)"
         " OR EXISTS (SELECT 1 FROM in_records i WHERE i.cid=r.cid)) AND NOT EXISTS"
-        f" (SELECT 1 FROM receives o WHERE o.cid=r.cid AND o.state IN ({marks})) LIMIT ?",
-        (before, *OPEN_RECEIVER, _BATCH),
+        f" (SELECT 1 FROM receives o WHERE o.cid=r.cid AND o.state IN ({quoted(OPEN_RECEIVER)})) LIMIT ?",
+        (before, _BATCH),
     )
     for row in old:
         con.execute("UPDATE receives SET patient_name='', birth_date='', what='' WHERE tid=?", (row["tid"],))

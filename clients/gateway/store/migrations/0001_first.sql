@@ -85,7 +85,7 @@ CREATE TABLE sends (
     q_sealed BLOB, pin_sealed BLOB, mailbox BLOB NOT NULL, reopens INTEGER NOT NULL DEFAULT 0,
     joined_at INTEGER NOT NULL DEFAULT 0, check_code TEXT NOT NULL DEFAULT '',
     decision TEXT NOT NULL DEFAULT '', decided_at INTEGER NOT NULL DEFAULT 0,
-    grant_sealed BLOB, vp BLOB, release TEXT, receipt TEXT, receipt_manifest BLOB,
+    grant_sealed BLOB, vp BLOB, release TEXT, receipt TEXT,
     alarmed INTEGER NOT NULL DEFAULT 0, swept INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE tries (
@@ -128,7 +128,7 @@ CREATE INDEX ledger_tid ON ledger (tid, no);
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL, body BLOB NOT NULL, hash BLOB NOT NULL,
     tid BLOB, created_at INTEGER NOT NULL, next_at INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    sent INTEGER NOT NULL DEFAULT 0, UNIQUE (kind, target, hash)
+    UNIQUE (kind, target, hash)
 ) STRICT;
 CREATE TABLE alarms (
     id INTEGER PRIMARY KEY, tid BLOB, code TEXT NOT NULL, sentence TEXT NOT NULL, at INTEGER NOT NULL,
