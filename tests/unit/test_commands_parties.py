@@ -22,7 +22,8 @@ def party(tmp_path: Path, code: str) -> Party:
     return Party("friend", tmp_path / "friend.log", sys.executable, "-c", code)
 
 
-READY = "import sys; print('{\"port\": 7}', flush=True); sys.stderr.write('a line'); sys.stderr.flush();"
+READY = "import sys; sys.stderr.write('a line'); sys.stderr.flush(); print('{\"port\": 7}', flush=True);"
+"""The line in the log comes first: once it is ready, it may be ended at any time."""
 
 
 async def test_ready_and_a_gentle_end(tmp_path: Path) -> None:
