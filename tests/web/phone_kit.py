@@ -139,7 +139,7 @@ class Hospital:
                 after = entry.seq
                 if entry.mb == self.mailbox:
                     await self._handle(entry)
-                await self.client.ack([entry.seq])
+                    await self.client.ack([entry.seq])  # others share this queue: theirs stays
 
     async def _handle(self, entry: SiteEntry) -> None:
         body = msgspec.json.encode(entry.body)
