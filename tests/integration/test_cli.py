@@ -107,15 +107,15 @@ async def test_other_ways_to_name_a_study(world: Programs, tmp_path: Path, how: 
         with zipfile.ZipFile(tmp_path / "study.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
                 archive.write(file, file.name)
-    elif how != "file":
-        await world.sender.engine.import_path(str(tmp_path / "study"), "test")
-    latest = (await world.sender.engine.studies(limit=1))[0]
     argv = {
         "file": ("--path", str(files[0])),
         "zip": ("--path", str(tmp_path / "study.zip")),
-        "study": ("--study", latest.uid),
         "latest": ("--latest",),
-    }[how]
+    }.get(how, ())
+    if how in ("study", "latest"):
+        await world.sender.engine.import_path(str(tmp_path / "study"), "test")
+    if how == "study":
+        argv = ("--study", (await world.sender.engine.studies(limit=1))[0].uid)
     program = Running(
         "send", tmp_path / "log", "send", sender(world), *argv, "--to", RECEIVER, "--reason", "drill"
     )

@@ -55,7 +55,8 @@ FOUND = dict(commands(main))
 def shown(command: click.Command) -> list[str]:
     """Arguments by their metavar, options by their long name; in the order of the code."""
     names = []
-    with click.Context(command) as ctx:
+    # Click keeps the help option of a command's first context: one made here must be like the program's.
+    with click.Context(command, help_option_names=["-h", "--help"]) as ctx:
         for param in command.get_params(ctx):
             names.append(
                 param.make_metavar(ctx) if isinstance(param, click.Argument) else max(param.opts, key=len)
