@@ -26,7 +26,7 @@ from aiohttp import web
 from relay.app import Relay
 from relay.clock import Clock, system_clock
 from relay.config import Config, canonical_origin, split_listen
-from relay.doorman import Doorman
+from relay.doorman import Doorman, close_door
 from relay.enroll import DATABASE
 from relay.errors import ConfigError
 from relay.files import FileBlobs
@@ -132,15 +132,15 @@ async def _serve(
     )
     await runner.setup()
     ends.push_async_callback(runner.cleanup)
-    server, bounds = runner.server, config.bounds
+    server, bounds, closed = runner.server, config.bounds, asyncio.Event()
     assert server is not None
     relay.metrics.connections = lambda: len(server.connections)
     each = None if config.trusted_proxy else bounds.address_connections
     listening = await asyncio.get_running_loop().create_server(
-        lambda: Doorman(server, bounds.connections, each),
+        lambda: Doorman(server, bounds.connections, each, closed),
         sock=sock, backlog=512, ssl=tls, ssl_handshake_timeout=10 if tls else None,
     )  # fmt: skip
-    ends.callback(listening.close)
+    ends.push_async_callback(close_door, listening, closed)
 
 
 async def _serve_metrics(config: Config, relay: Relay, ends: AsyncExitStack) -> str:
@@ -158,12 +158,12 @@ async def _serve_metrics(config: Config, relay: Relay, ends: AsyncExitStack) -> 
     )
     await runner.setup()
     ends.push_async_callback(runner.cleanup)
-    server = runner.server
+    server, closed = runner.server, asyncio.Event()
     assert server is not None
     listening = await asyncio.get_running_loop().create_server(
-        lambda: Doorman(server, _WATCHERS, None), sock=sock, backlog=_WATCHERS
+        lambda: Doorman(server, _WATCHERS, None, closed), sock=sock, backlog=_WATCHERS
     )
-    ends.callback(listening.close)
+    ends.push_async_callback(close_door, listening, closed)
     return f"http://{_bracketed(split_listen(config.metrics)[0])}:{sock.getsockname()[1]}/metrics"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,19 @@ async def test_a_place_is_free_again_once_its_caller_left(tmp_path: Path) -> Non
                 caller = await Caller.dial(bench)
                 served = await caller.served()
                 await caller.hang_up()
+
+
+@pytest.mark.parametrize("ticks", range(8))
+async def test_whoever_comes_in_as_the_relay_stops_is_hung_up_on(tmp_path: Path, ticks: int) -> None:
+    """Accepted, but not yet with a protocol when everybody else is let go: it would stay open for ever."""
+    async with relay_at(tmp_path) as bench:
+        address = ("127.0.0.1", int(bench.running.url.rsplit(":", 1)[1]))
+        with socket.create_connection(address, timeout=10) as late:
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            await bench.running.stop()
+            await asyncio.sleep(0)
+            try:
+                assert await asyncio.to_thread(late.recv, 1) == b""
+            except ConnectionResetError:
+                pass
