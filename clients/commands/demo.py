@@ -27,6 +27,7 @@ from clients.commands.send import Follower, import_one
 from clients.gateway.control import ControlEngine, actor
 from clients.gateway.errors import GatewayError, leaf
 from clients.gateway.views import TransferView
+from clients.module import module
 from transfer.states import TERMINAL
 
 SENDER, RECEIVER = "Valley Emergency Department", "Lakeside Trauma Center"
@@ -281,7 +282,7 @@ async def _phantom(folder: Path) -> Path:
     is for the parties.
     """
     alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    argv = (sys.executable, "-m", "clients.phantom", str(folder), "--slices", str(_SLICES))
+    argv = module("clients.phantom", str(folder), "--slices", str(_SLICES))
     process = await asyncio.create_subprocess_exec(*argv, env=alone, preexec_fn=die_with_parent)
     try:
         code = await process.wait()

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import aiohttp
 from clients.commands.parties import Party
 from clients.gateway.dicom.header import read_header
 from clients.gateway.errors import GatewayError
+from clients.module import module
 
 _START = 30.0
 
@@ -76,8 +76,9 @@ async def open_pacs(kind: str, folder: Path) -> AsyncIterator[Pacs]:
     """A PACS of this kind, running. Raises `GatewayError`."""
     if kind == "bundled":
         party = Party(
-            "PACS", folder.parent / "pacs.log", sys.executable, "-m", "clients.gateway.dicom.pacs", "--dir",
-            str(folder), "--port", "0", "--aet", "PACS",
+            "PACS", folder.parent / "pacs.log", *module(
+                "clients.gateway.dicom.pacs", "--dir", str(folder), "--port", "0", "--aet", "PACS"
+            ),
         )  # fmt: skip
         ready = await party.start()
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.gateway.errors import GatewayError
+from clients.module import module
 
 _START = 40.0
 """Seconds until a party must be ready."""
@@ -78,7 +79,7 @@ class Party:
 
 def tool(*argv: str) -> list[str]:
     """A command line of this program."""
-    return [sys.executable, "-m", "clients", *argv]
+    return module("clients", *argv)
 
 
 async def call(*argv: str, stdin: str = "") -> dict[str, Any]:

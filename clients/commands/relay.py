@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
+
+from clients.module import module
 
 
 @click.command(
@@ -17,4 +18,5 @@ import click
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def relay(args: tuple[str, ...]) -> None:
     """The blind relay between hospitals: run, enroll."""
-    os.execv(sys.executable, [sys.executable, "-m", "relay", *args])  # noqa: S606
+    command = module("relay", *args)
+    os.execv(command[0], command)  # noqa: S606

@@ -125,4 +125,4 @@ async def test_a_call_that_is_given_up_leaves_nobody(tmp_path: Path, monkeypatch
 
 
 def test_tool_is_this_program() -> None:
-    assert tool("status", "x") == [sys.executable, "-m", "clients", "status", "x"]
+    assert tool("status", "x") == [sys.executable, "-P", "-m", "clients", "status", "x"]

@@ -14,13 +14,13 @@ import asyncio
 import contextlib
 import os
 import re
-import sys
 from typing import Generic, TypeVar
 
 import msgspec
 import structlog
 
 from clients.gateway.errors import GatewayError
+from clients.module import module
 
 log = structlog.get_logger()
 MAX_LINE = 2**16
@@ -59,7 +59,7 @@ class Door(Generic[T]):
     async def open(self, first: msgspec.Struct) -> T:
         """Starts the child, gives it its first line and returns its first. Raises `DoorClosedError`."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", self._module, str(os.getpid()),
+            *module(self._module, str(os.getpid())),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
         )  # fmt: skip
