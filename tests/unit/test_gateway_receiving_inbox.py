@@ -11,6 +11,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from clients.gateway.errors import RelayDownError
+from clients.gateway.receiving import inbox
 from clients.gateway.receiving.inbox import Inbox, peek_end
 from tests.gateway_kit import DAY, HOUR, NOW, Handset, House, carry, houses
 from tests.transfer_kit import CID, S
@@ -108,6 +109,19 @@ async def p(tmp_path: Path) -> AsyncIterator[Parties]:
 
 
 # Offers
+
+
+async def test_a_site_may_have_so_many_open(p: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beyond waits at its sender; an end makes room."""
+    monkeypatch.setattr(inbox, "OPEN", 2)
+    offers = [await p.offer() for _ in range(3)]
+    await p.hear(*(text for _, text in offers))
+    assert [await p.state(tid) for tid, _ in offers] == ["SEEN", "SEEN", ""]
+    assert await p.acked() == 2
+    alarms = await p.r.rows("SELECT tid, code FROM alarms")
+    assert [tuple(a) for a in alarms] == [(None, "too-many-offers")]
+    await p.hear(p.close(*offers[0]), offers[2][1])
+    assert [await p.state(tid) for tid, _ in offers] == ["REVOKED", "SEEN", "SEEN"]
 
 
 async def test_an_offer_is_seen_and_acknowledged(p: Parties) -> None:

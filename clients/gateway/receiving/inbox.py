@@ -39,6 +39,9 @@ from transfer.states import RECEIVER, TERMINAL, step
 
 log = structlog.get_logger()
 _WAITING = 1000
+OPEN = 500
+"""Transfers of one site that may be open here at once. An offer beyond is not acknowledged: it comes again."""
+_TOO_MANY = "A paired site has offered more studies than a hospital sends. Call it: its gateway may be in wrong hands."
 NO_END = 7 * 24 * 3600
 """Seconds after which R gives up on a manifest that never ends."""
 
@@ -79,6 +82,9 @@ class Inbox:
                 if known["offer"] == text:
                     post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), offer.tid, now)
                 return
+            if self._is_full(con, peer.site):
+                audit.alarm(con, None, "too-many-offers", _TOO_MANY, now)
+                return
             try:
                 offer = accept_offer(
                     text, pin=peer.pin, me=self._identity.site, now=now,
@@ -108,6 +114,11 @@ class Inbox:
 
         await self._db.run(work)
         self._wake()
+
+    @staticmethod
+    def _is_full(con: Con, peer: SiteId) -> bool:
+        n = value(con, "SELECT count(*) FROM receives WHERE peer=? AND state IN ('SEEN','OPENED')", (peer,))
+        return int(n) >= OPEN
 
     async def later(self, text: str, peer: Peer, tid: Tid) -> None:
         """L or C: applied, or kept until its offer comes."""
