@@ -1,4 +1,4 @@
-"""The relay's own command line: `run` and `enroll`. `trauma-transfer relay ...` hands over to it."""
+"""The relay's own command line: `run`, `enroll`, `sites`, `dismiss`. `trauma-transfer relay ...` hands over to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 from relay import enroll as enrolling
 from relay.errors import ConfigError, RelayError
+from transfer.messages import Card
 from transfer.sites import fingerprint
 
 
@@ -59,13 +60,39 @@ def enroll(folder: Path, card: str, as_json: bool) -> None:
     except RelayError as why:
         _fail(why, as_json)
     else:
-        mark = fingerprint(enrolled.site)
-        found = {"site": enrolled.site.text, "name": enrolled.name, "fingerprint": mark}
-        click.echo(
-            msgspec.json.encode(found).decode()
-            if as_json
-            else f"Enrolled {enrolled.name}. Fingerprint: {mark}"
-        )
+        _say(enrolled, f"Enrolled {enrolled.name}.", as_json)
+
+
+@main.command(epilog="Example: trauma-transfer relay sites /var/lib/relay")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each.")
+def sites(folder: Path, as_json: bool) -> None:
+    """List the sites that may use the relay whose data is in DIR."""
+    try:
+        for card in enrolling.enrolled(folder):
+            _say(card, f"{card.name} ({card.site.text}).", as_json)
+    except RelayError as why:
+        _fail(why, as_json)
+
+
+@main.command(epilog="Example: trauma-transfer relay dismiss /var/lib/relay 'Valley Hospital'")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("site")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def dismiss(folder: Path, site: str, as_json: bool) -> None:
+    """Let SITE (its id or name) use the relay no more: its key was stolen, or it has left."""
+    try:
+        card = enrolling.dismiss(folder, site)
+    except RelayError as why:
+        _fail(why, as_json)
+    else:
+        _say(card, f"Dismissed {card.name}.", as_json)
+
+
+def _say(card: Card, sentence: str, as_json: bool) -> None:
+    mark = fingerprint(card.site)
+    found = {"site": card.site.text, "name": card.name, "fingerprint": mark}
+    click.echo(msgspec.json.encode(found).decode() if as_json else f"{sentence} Fingerprint: {mark}")
 
 
 def _read(card: str) -> str:

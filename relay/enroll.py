@@ -1,4 +1,4 @@
-"""Enrolls a site: its card is put among those whose requests the relay takes.
+"""Enrolls a site: its card is put among those whose requests the relay takes, or taken out again.
 
 It writes into the database beside a relay that runs, which looks there when the site first calls. The card
 proves only that its key made it: whether the key is that hospital's, the operator learns by comparing
@@ -8,7 +8,8 @@ fingerprints over another channel, as the hospitals do with each other.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from relay import sqlite
@@ -32,13 +33,45 @@ def enroll(data_dir: Path, card_text: str, *, clock: Clock = system_clock) -> Ca
             "This is not a site card, or it was changed. Ask the site to make its card anew."
         ) from None
     now = clock()
+    with _database(data_dir, now, make=True) as con:
+        sqlite.enroll(con, Site(card.site, card.name, card_text.strip(), now))
+    return card
+
+
+def enrolled(data_dir: Path) -> list[Card]:
+    """The cards of all enrolled sites, by name. Raises `RelayError`."""
+    with _database(data_dir, system_clock(), make=False) as con:
+        found = con.execute("SELECT card FROM sites ORDER BY name, site").fetchall()
+    return [read_card(card) for (card,) in found]
+
+
+def dismiss(data_dir: Path, which: str) -> Card:
+    """Ends what `enroll` began, for the site of this id or name; its card.
+
+    Within `relay.sites.TRUST` seconds a relay that runs takes no request of that site any more. What it has stored goes
+    by its own time. Raises `RelayError`, also where not exactly one site is meant.
+    """
+    matches = [card for card in enrolled(data_dir) if which in (card.site.text, card.name)]
+    if len(matches) != 1:
+        raise ConfigError("Not exactly one site has this name. Give its id: `relay sites DIR` lists them.")
+    with _database(data_dir, system_clock(), make=False) as con:
+        con.execute("DELETE FROM sites WHERE site = ?", (matches[0].site,))
+    return matches[0]
+
+
+@contextmanager
+def _database(data_dir: Path, now: int, *, make: bool) -> Iterator[sqlite3.Connection]:
+    """One transaction in the database beside a relay that may be running. Raises `RelayError`."""
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not (data_dir / DATABASE).exists():
+            raise ConfigError("There is no relay's database in this folder. Check the path.")
         with closing(sqlite3.connect(data_dir / DATABASE, isolation_level=None)) as con:
             tune(con)
             con.execute("BEGIN IMMEDIATE")
             prepare(con, now)
-            sqlite.enroll(con, Site(card.site, card.name, card_text.strip(), now))
+            yield con
             con.execute("COMMIT")
     except OSError:
         raise ConfigError("The relay's data folder cannot be written. Check its path and rights.") from None
@@ -52,4 +85,3 @@ def enroll(data_dir: Path, card_text: str, *, clock: Clock = system_clock) -> Ca
         raise ConfigError(
             "The file relay.db in this folder is not a relay's database. Check the path."
         ) from None
-    return card

@@ -1,4 +1,4 @@
-"""`relay run|enroll`: handed over to the relay's own program, which shares no code with the gateways."""
+"""`relay run|enroll|sites|dismiss`: handed over to the relay's own program, which shares no code with the gateways."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from clients.module import module
     "relay",
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
-    short_help="The blind relay between hospitals: run, enroll.",
+    short_help="The blind relay between hospitals: run, enroll, sites, dismiss.",
 )
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def relay(args: tuple[str, ...]) -> None:
-    """The blind relay between hospitals: run, enroll."""
+    """The blind relay between hospitals: run, enroll, sites, dismiss."""
     command = module("relay", *args)
     os.execv(command[0], command)  # noqa: S606

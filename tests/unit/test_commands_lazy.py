@@ -17,6 +17,8 @@ from relay.__main__ import main as relay
 EXPECTED = {
     "relay run": ["--config", "--listen", "--data", "--tls-cert", "--tls-key"],
     "relay enroll": ["DIR", "CARD"],
+    "relay sites": ["DIR"],
+    "relay dismiss": ["DIR", "SITE"],
     "gateway init": [
         "DIR", "--name", "--relay", "--ca-file", "--aet", "--dicom", "--allow-aet", "--http", "--http-cert",
         "--http-key", "--pacs",

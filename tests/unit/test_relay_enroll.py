@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.config import Quota
-from relay.enroll import DATABASE, enroll
+from relay.enroll import DATABASE, dismiss, enroll, enrolled
 from relay.errors import ConfigError
 from relay.sqlite import SqliteMeta
 from transfer.sites import Identity
@@ -67,3 +67,23 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / DATABASE).mkdir()
     with pytest.raises((ConfigError, sqlite3.Error)):
         enroll(tmp_path, card(Identity(os.urandom(32))))
+
+
+def test_who_is_enrolled_and_who_is_dismissed(tmp_path: Path) -> None:
+    valley, hill, twin = (Identity(os.urandom(32)) for _ in range(3))
+    for site, name in ((valley, "Valley"), (hill, "Hill"), (twin, "Valley")):
+        enroll(tmp_path, card(site, name))
+    assert [c.name for c in enrolled(tmp_path)] == ["Hill", "Valley", "Valley"]
+    with pytest.raises(ConfigError, match="Not exactly one"):  # two of that name
+        dismiss(tmp_path, "Valley")
+    with pytest.raises(ConfigError, match="Not exactly one"):
+        dismiss(tmp_path, "Nobody")
+    assert dismiss(tmp_path, valley.site.text).site == valley.site
+    assert dismiss(tmp_path, "Valley").site == twin.site
+    assert [c.site for c in enrolled(tmp_path)] == [hill.site]
+
+
+def test_a_folder_without_a_relay_stays_empty(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        enrolled(tmp_path)
+    assert not list(tmp_path.iterdir())

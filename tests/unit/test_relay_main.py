@@ -69,6 +69,19 @@ def test_enroll_refuses_what_is_no_card(tmp_path: Path, card: str) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_sites_and_dismiss(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    assert typed("enroll", data, CARD).exit_code == 0
+    mark = fingerprint(IDENTITY.site)
+    assert typed("sites", data).stdout == f"Hill Hospital ({IDENTITY.site.text}). Fingerprint: {mark}\n"
+    line = msgspec.json.decode(typed("sites", data, "--json").stdout)
+    assert line == {"site": IDENTITY.site.text, "name": "Hill Hospital", "fingerprint": mark}
+    assert typed("dismiss", data, "Hill Hospital").stdout == f"Dismissed Hill Hospital. Fingerprint: {mark}\n"
+    assert typed("sites", data).stdout == ""
+    again = typed("dismiss", data, "Hill Hospital", "--json")
+    assert (again.exit_code, msgspec.json.decode(again.stdout)["code"]) == (1, "config")
+
+
 def test_enroll_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "other").mkdir()

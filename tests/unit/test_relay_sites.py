@@ -13,8 +13,8 @@ import pytest
 from multidict import CIMultiDict
 from nacl.signing import SigningKey
 
-from relay.enroll import enroll
-from relay.sites import Carrier
+from relay.enroll import dismiss, enroll
+from relay.sites import TRUST, Carrier
 from relay.sqlite import SqliteMeta
 from tests.relay_client import Bench, relay_at
 from transfer.encoding import b64, unb64
@@ -55,6 +55,17 @@ async def test_a_site_is_known_from_the_moment_it_is_enrolled(bench: Bench) -> N
     assert (await site.call("GET", PATH)).status == 401
     enroll(bench.data, site.card())
     assert (await site.call("GET", PATH)).status == 200
+
+
+async def test_a_site_that_was_dismissed_is_known_for_seconds_only(tmp_path: Path) -> None:
+    now = int(time.time())
+    async with relay_at(tmp_path, clock=lambda: now) as bench:
+        site = bench.site()
+        assert (await site.call("GET", PATH)).status == 200
+        dismiss(bench.data, site.id.text)
+        now += TRUST + 1
+        answer = await site.call("GET", PATH)
+        assert (answer.status, answer.error) == (401, "unknown-site")
 
 
 @pytest.mark.parametrize(
