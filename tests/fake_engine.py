@@ -129,6 +129,9 @@ class FakeEngine:
     async def pin_peer(self, card: str, actor: str) -> PeerView:
         raise GatewayError
 
+    async def unpin_peer(self, name: str, actor: str) -> PeerView:
+        raise GatewayError
+
     async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
         self._may_fail("send")
         study, peer, now = await self.study(study_id), _get(self.all_peers, to), self.clock.now()
@@ -214,6 +217,10 @@ class FakeEngine:
     async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None:
         view = UserView(name=name, role=role, created_at=self.clock.now(), disabled=False)
         self.people[name] = (view, password_hash)
+
+    async def user_remove(self, name: str, actor: str) -> None:
+        view, hashed = _get(self.people, name)
+        self.people[name] = (replace(view, disabled=True), hashed)
 
     async def user_hash(self, name: str) -> tuple[str, str]:
         self._may_fail("user_hash")

@@ -1,4 +1,4 @@
-"""`gateway run|pin|echo` and `user add`: a gateway runs, and is told whom to trust and who works there."""
+"""`gateway run|pin|unpin|echo` and `user add|remove`: a gateway runs, and is told whom to trust and who works there."""
 
 from __future__ import annotations
 
@@ -78,6 +78,19 @@ async def pin(folder: Path, card: str, expected: str, speaker: Speaker) -> int:
     return 0
 
 
+@click.command(epilog="Example: trauma-transfer gateway unpin lakeside 'Valley Hospital'")
+@DIR
+@click.argument("site")
+@json_option
+@runs
+async def unpin(folder: Path, site: str, speaker: Speaker) -> int:
+    """Trust SITE (its id or name) no more: its key was stolen, or it has left. Stops what is on its way there."""
+    async with attached(folder) as engine:
+        peer = await engine.unpin_peer(site, actor())
+    speaker.value(peer, f"{peer.name} is not paired any more. Pair again with its new card.")
+    return 0
+
+
 def _confirmed(question: str) -> bool:
     """Yes or no from whoever types; the end of the input is a no."""
     try:
@@ -119,4 +132,20 @@ async def user_add(folder: Path, name: str, role: str, speaker: Speaker) -> int:
     async with attached(folder) as engine:
         await engine.user_add(name, role, hashed, actor())
     speaker.value({"name": name, "role": role}, f"{name} may sign in as {role}.")
+    return 0
+
+
+@click.command("remove", epilog="Example: trauma-transfer user remove valley maria")
+@DIR
+@click.argument("name")
+@json_option
+@runs
+async def user_remove(folder: Path, name: str, speaker: Speaker) -> int:
+    """NAME may sign in no more, and is signed out everywhere."""
+    from clients.gateway.console import staff
+
+    name = staff.normal_name(name)
+    async with attached(folder) as engine:
+        await engine.user_remove(name, actor())
+    speaker.value({"name": name}, f"{name} may sign in no more.")
     return 0

@@ -1,4 +1,4 @@
-"""`gateway init|run|card|pin|echo` and `user add`: the groups, and where their commands are."""
+"""`gateway init|run|card|pin|unpin|echo` and `user add|remove`: the groups, and where their commands are."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ GATEWAY = {
     "pin": Place(
         "clients.commands.engine:pin", "Pair with the site of CARD after comparing its fingerprint."
     ),
+    "unpin": Place("clients.commands.engine:unpin", "Trust SITE no more, and stop what is on its way there."),
     "echo": Place("clients.commands.engine:echo", "Check the relay, the clock and the PACS, in words."),
 }
-USER = {"add": Place("clients.commands.engine:user_add", "Add NAME, or give them a new role and password.")}
+USER = {
+    "add": Place("clients.commands.engine:user_add", "Add NAME, or give them a new role and password."),
+    "remove": Place(
+        "clients.commands.engine:user_remove", "NAME may sign in no more, and is signed out everywhere."
+    ),
+}
 
 
 @click.group(

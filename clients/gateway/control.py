@@ -39,6 +39,7 @@ METHODS: dict[str, Any] = {
     "close_study": None,
     "peers": list[PeerView],
     "pin_peer": PeerView,
+    "unpin_peer": PeerView,
     "send": TransferView,
     "transfers": list[TransferView],
     "transfer": TransferView,
@@ -49,6 +50,7 @@ METHODS: dict[str, Any] = {
     "audit": list[AuditView],
     "record": None,
     "user_add": None,
+    "user_remove": None,
     "users": list[UserView],
 }
 _POLL = 0.2
@@ -167,6 +169,9 @@ class ControlEngine:
     async def pin_peer(self, card: str, actor: str) -> PeerView:
         return await self._call("pin_peer", card, actor)  # type: ignore[no-any-return]
 
+    async def unpin_peer(self, name: str, actor: str) -> PeerView:
+        return await self._call("unpin_peer", name, actor)  # type: ignore[no-any-return]
+
     async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
         return await self._call("send", study_id, to, reason, actor)  # type: ignore[no-any-return]
 
@@ -196,6 +201,9 @@ class ControlEngine:
 
     async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None:
         await self._call("user_add", name, role, password_hash, actor)
+
+    async def user_remove(self, name: str, actor: str) -> None:
+        await self._call("user_remove", name, actor)
 
     async def users(self) -> list[UserView]:
         return await self._call("users")  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from clients.gateway.rooms import Rooms
 from clients.gateway.sending.studies import Arrival
 from clients.gateway.sending.view import send_view, study_view
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, one, rows, value
+from clients.gateway.store.database import Con, one, quoted, rows, value
 from clients.gateway.views import (
     AuditView,
     CheckView,
@@ -27,9 +28,10 @@ from clients.gateway.views import (
     TransferView,
     UserView,
 )
-from transfer.errors import HeaderError, TransferError
+from transfer.errors import HeaderError, StateError, TransferError
 from transfer.ids import Tid
 from transfer.sites import fingerprint
+from transfer.states import OPEN_SENDER
 
 T = TypeVar("T")
 _REASONS = ("transfer", "consult", "drill")
@@ -123,6 +125,25 @@ class GatewayEngine:
         peer = await self._rooms.pins.get(pinned.site)
         assert peer is not None
         return _peer_view(peer, self._rooms.clock.now())
+
+    async def unpin_peer(self, name: str, actor: str) -> PeerView:
+        """Trusts a site no more (its id or name): stops what is on its way there, declines what it offers.
+
+        Raises `AbsentError`.
+        """
+        rooms = self._rooms
+        peer = await rooms.pins.find(name)
+        await rooms.pins.unpin(peer.site, actor)
+        sends = await self._run(
+            lambda con: rows(
+                con, f"SELECT tid FROM sends WHERE peer=? AND state IN ({quoted(OPEN_SENDER)})", (peer.site,)
+            )
+        )
+        for (tid,) in sends:
+            with contextlib.suppress(StateError):  # it has just ended
+                await rooms.offers.stop(Tid(tid), actor)
+        await rooms.inbox.unpaired(peer.site)
+        return _peer_view(peer, rooms.clock.now())
 
     # Transfers
 
@@ -263,10 +284,20 @@ class GatewayEngine:
                 " SET role=excluded.role, hash=excluded.hash, disabled=0",
                 (name, role, password_hash, now),
             )
-            for row in rows(con, "SELECT token, data FROM sessions"):
-                if msgspec.json.decode(row["data"], type=SessionView).user == name:
-                    con.execute("DELETE FROM sessions WHERE token=?", (row["token"],))
+            _end_sessions(con, name)
             audit.record(con, actor, "user.add", name, role, now)
+
+        await self._run(work)
+
+    async def user_remove(self, name: str, actor: str) -> None:
+        """A member of staff leaves: no sign-in, and every session ends. Raises `AbsentError`."""
+        now = self._rooms.clock.now()
+
+        def work(con: Con) -> None:
+            if not con.execute("UPDATE users SET disabled=1 WHERE name=? AND disabled=0", (name,)).rowcount:
+                raise AbsentError("Nobody of this name may sign in. Check the name.")
+            _end_sessions(con, name)
+            audit.record(con, actor, "user.remove", name, "", now)
 
         await self._run(work)
 
@@ -314,6 +345,12 @@ class GatewayEngine:
     async def session_drop(self, token_hash: str) -> None:
         """Ends a session."""
         await self._run(lambda con: con.execute("DELETE FROM sessions WHERE token=?", (token_hash,)))
+
+
+def _end_sessions(con: Con, user: str) -> None:
+    for row in rows(con, "SELECT token, data FROM sessions"):
+        if msgspec.json.decode(row["data"], type=SessionView).user == user:
+            con.execute("DELETE FROM sessions WHERE token=?", (row["token"],))
 
 
 def _peer_view(peer: Peer, now: int) -> PeerView:

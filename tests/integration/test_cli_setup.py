@@ -225,14 +225,41 @@ async def test_user_add(world: Programs) -> None:
             "user", "add", folder, "maria", "--role", role, "--json", stdin="four unrelated words\n"
         )
         assert (done.code, done.value) == (0, {"name": "maria", "role": role})
-    assert [(u.name, u.role) for u in await world.sender.engine.users()] == [("maria", "privacy-officer")]
+    users = {u.name: u.role for u in await world.sender.engine.users()}
+    assert users["maria"] == "privacy-officer"
     for password in ("short\n", "\n", "", "password1234\n"):
         done = await command("user", "add", folder, "eve", "--role", "clerk", "--json", stdin=password)
         assert (done.code, done.value["code"]) == (1, "password")
     for argv in (("eve", "--role", "chief"), ("  ", "--role", "clerk"), ("eve",)):
         done = await command("user", "add", folder, *argv, stdin="four unrelated words\n")
         assert (done.code, done.out) == (2, "")
-    assert [u.name for u in await world.sender.engine.users()] == ["maria"]
+    assert users == {u.name: u.role for u in await world.sender.engine.users()}
+
+
+async def test_user_remove(world: Programs) -> None:
+    folder = str(world.sender.folder)
+    await command("user", "add", folder, "ann", "--role", "clerk", stdin="four unrelated words\n")
+    done = await command("user", "remove", folder, " ann ", "--json")
+    assert (done.code, done.value) == (0, {"name": "ann"})
+    assert {u.name: u.disabled for u in await world.sender.engine.users()}["ann"]
+    again = await command("user", "remove", folder, "ann", "--json")
+    assert (again.code, again.value["code"]) == (1, "absent")
+
+
+# gateway unpin
+
+
+async def test_unpin(tmp_path: Path) -> None:
+    """By a gateway that does not run; the other site is a stranger from then on."""
+    folder = await init(tmp_path / "hill", "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    other = await init(tmp_path / "valley", "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", name="Valley")
+    card = (await command("gateway", "card", other, "--json")).value
+    pinned = await command("gateway", "pin", folder, card["card"], "--fingerprint", card["fingerprint"])
+    assert pinned.code == 0
+    done = await command("gateway", "unpin", folder, "Valley", "--json")
+    assert (done.code, done.value["fingerprint"]) == (0, card["fingerprint"])
+    again = await command("gateway", "unpin", folder, "Valley", "--json")
+    assert (again.code, again.value["code"]) == (1, "absent")
 
 
 # gateway run, relay run

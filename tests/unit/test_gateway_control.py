@@ -103,6 +103,10 @@ async def test_every_answer_is_the_engine_s_own(both: tuple[Desk, ControlEngine]
             return bool(await look(far) == await look(near))  # work goes on between the two
 
         await eventually(the_same)
+    assert (await far.unpin_peer("Lakeside Trauma Center", "os:jdoe")).name == "Lakeside Trauma Center"
+    await far.user_remove("jdoe", "os:jdoe")
+    assert (await far.users())[0].disabled
+    assert await far.peers() == []
     assert (await far.pin_peer(desk.house.card, "os:jdoe")).name == "Lakeside Trauma Center"
     with pytest.raises(GatewayError) as caught:
         await far.cancel(sent.tid, "os:jdoe")

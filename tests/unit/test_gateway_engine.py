@@ -128,6 +128,22 @@ async def test_a_site_is_paired_and_seen(desk: Desk) -> None:
     await refused("header", desk.engine.pin_peer("no card", "jdoe"))
 
 
+async def test_a_site_is_unpaired(desk: Desk) -> None:
+    """Nothing goes there any more, and its name stays in the history."""
+    tid = await desk.offered()
+    await desk.engine.unpin_peer("Lakeside Trauma Center", "jdoe")
+    assert await desk.engine.peers() == []
+    view = await desk.engine.transfer(tid)
+    assert (view.state, view.peer) == ("REVOKED", "Lakeside Trauma Center")
+    await refused(
+        "absent", desk.engine.send(await desk.study(), "Lakeside Trauma Center", "transfer", "jdoe")
+    )
+    await refused("absent", desk.engine.unpin_peer("Lakeside Trauma Center", "jdoe"))
+    assert "peer.unpin" in [a.action for a in await desk.engine.audit()]
+    await desk.engine.pin_peer(desk.house.card, "jdoe")
+    assert len(await desk.engine.peers()) == 1
+
+
 # Sending
 
 
@@ -336,12 +352,19 @@ async def test_a_new_password_ends_all_sessions_of_that_person(desk: Desk) -> No
     assert [a.action for a in await desk.engine.audit(limit=3)] == ["user.add"] * 3
 
 
-async def test_a_disabled_person_is_absent(desk: Desk) -> None:
+async def test_whoever_left_is_absent_and_signed_out(desk: Desk) -> None:
     await desk.engine.user_add("jdoe", "clerk", "hash", "admin")
-    await desk.rooms.db.run(lambda con: con.execute("UPDATE users SET disabled=1"))
+    await desk.engine.session_put("t", a_session(desk))
+    await desk.engine.user_remove("jdoe", "admin")
     with pytest.raises(AbsentError):
         await desk.engine.user_hash("jdoe")
+    assert await desk.engine.session_get("t") is None
     assert (await desk.engine.users())[0].disabled
+    for name in ("jdoe", "nobody"):
+        await refused("absent", desk.engine.user_remove(name, "admin"))
+    assert [a.action for a in await desk.engine.audit(limit=2)] == ["user.remove", "user.add"]
+    await desk.engine.user_add("jdoe", "clerk", "hash 2", "admin")
+    assert await desk.engine.user_hash("jdoe") == ("hash 2", "clerk")
 
 
 async def test_sessions_run_out(desk: Desk) -> None:

@@ -124,6 +124,18 @@ async def test_a_site_may_have_so_many_open(p: Parties, monkeypatch: pytest.Monk
     assert [await p.state(tid) for tid, _ in offers] == ["REVOKED", "SEEN", "SEEN"]
 
 
+async def test_a_site_that_is_unpaired(p: Parties) -> None:
+    """What it offered is declined, what was opened goes on."""
+    opened = await p.opened()
+    tid, offer = await p.offer()
+    await p.hear(offer)
+    await p.r.inbox.unpaired(p.s.site)
+    assert [await p.state(t) for t in (opened, tid)] == ["OPENED", "DECLINED"]
+    assert await p.declined() == ["unknown-site"]
+    await p.r.inbox.unpaired(p.s.site)
+    assert await p.declined() == ["unknown-site"]
+
+
 async def test_an_offer_is_seen_and_acknowledged(p: Parties) -> None:
     tid, offer = await p.offer()
     await p.hear(offer)

@@ -63,7 +63,7 @@ class Pins:
                 "INSERT INTO peers (site, card, name, place, page, roles, pinned_at, pinned_by)"
                 " VALUES (?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (site) DO UPDATE SET card=excluded.card, name=excluded.name, place=excluded.place,"
-                " page=excluded.page, roles=excluded.roles",
+                " page=excluded.page, roles=excluded.roles, unpinned_at=0",
                 (
                     card.site,
                     card_text.strip(),
@@ -84,7 +84,7 @@ class Pins:
     async def all(self) -> list[Peer]:
         """Every pinned site, by name."""
         return await self._db.run(
-            lambda con: [_peer(r) for r in rows(con, "SELECT * FROM peers ORDER BY name")]
+            lambda con: [_peer(r) for r in rows(con, "SELECT * FROM peers WHERE unpinned_at=0 ORDER BY name")]
         )
 
     async def find(self, name: str) -> Peer:
@@ -96,8 +96,20 @@ class Pins:
 
     async def get(self, site: SiteId) -> Peer | None:
         """The pinned site of this id, or None."""
-        row = await self._db.run(lambda con: one(con, "SELECT * FROM peers WHERE site=?", (site,)))
+        row = await self._db.run(
+            lambda con: one(con, "SELECT * FROM peers WHERE site=? AND unpinned_at=0", (site,))
+        )
         return _peer(row) if row else None
+
+    async def unpin(self, site: SiteId, actor: str) -> None:
+        """Trusts a site no more: what it says from now on is a stranger's."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            con.execute("UPDATE peers SET unpinned_at=?, prekey=NULL, prekey_exp=0 WHERE site=?", (now, site))
+            audit.record(con, actor, "peer.unpin", site.hex(), "", now)
+
+        await self._db.run(work)
 
     # Pre-keys of peers
 

@@ -28,6 +28,7 @@ from transfer.errors import (
     NotForMeError,
     PeerError,
     TransferError,
+    UnknownSiteError,
     UsedError,
     by_code,
 )
@@ -285,6 +286,20 @@ class Inbox:
 
         await self._db.run(work)
         await self._db.scrub()
+        self._wake()
+
+    async def unpaired(self, peer: SiteId) -> None:
+        """A site is trusted no more: its offers that nobody has opened are declined. What was opened goes on: it was
+        the site's study when the key came.
+        """
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            for row in rows(con, "SELECT * FROM receives WHERE peer=? AND state='SEEN'", (peer,)):
+                offer = jws.digest(row["offer"])
+                self._decline(con, Tid(row["tid"]), offer, peer, UnknownSiteError(), now)
+
+        await self._db.run(work)
         self._wake()
 
     async def expire(self) -> None:
