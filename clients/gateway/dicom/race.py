@@ -1,4 +1,4 @@
-"""The sole reader: how a response to a C-STORE cannot be lost.
+"""The sole reader: how a response to a C-STORE or C-FIND cannot be lost.
 
 pynetdicom runs a reactor thread beside each association, and a caller of `send_c_store` asks it to pause
 while it waits for the response. The reactor says that it is paused, waits, and then takes it back; a caller
@@ -10,6 +10,8 @@ most runs over a slow network (pynetdicom 3.0.4).
 Here the reactor of a requestor is not started at all. The thread that sends is the only one that reads: there
 is nothing to race with, and no millisecond of waiting for the other. What the reactor did while nothing was
 sent, `tend` does when it is asked to.
+
+A peer that answers more than anybody asked is cut off: what it has said and nobody has read is bounded.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_FIND, C_STORE
 
-from clients.gateway.dicom.commands import encode_store_request
+from clients.gateway.dicom.commands import encode_find_request, encode_store_request
 from clients.gateway.dicom.contexts import Pair
-from clients.gateway.dicom.upper_layer import Association, p_data
+from clients.gateway.dicom.upper_layer import Association, TooLongError, p_data
 
 _LAST_COMMAND, _DATA, _LAST_DATA = b"\x03", b"\x00", b"\x02"
 """Message control headers (PS3.8 E.2)."""
@@ -33,6 +35,22 @@ _VALUE_HEAD = 6
 _LOOK = 0.25
 _PARTING = 3.0
 """Seconds that a peer has to answer a release."""
+_UNREAD = 256
+"""Responses that may wait to be read, of at most 64 KiB each. One request has one, or a pending one for each match."""
+PENDING = (0xFF00, 0xFF01)
+"""Statuses of a C-FIND response that is not the last (PS3.4 C.4.1.1.4)."""
+
+
+class _Answers(queue.Queue):  # type: ignore[type-arg]
+    """The peer's responses. One too many ends the association; that it has ended needs no room of its own."""
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Adds a response. Raises `TooLongError`; the provider's thread, which calls this, never waits here."""
+        try:
+            super().put(item, block=False)
+        except queue.Full:
+            if item[1] is not None:
+                raise TooLongError from None
 
 
 class SoleReader(Association):
@@ -40,6 +58,7 @@ class SoleReader(Association):
 
     def __init__(self, ae: Any, mode: str) -> None:
         super().__init__(ae, mode)
+        self.dimse.msg_queue = _Answers(_UNREAD)  # type: ignore[assignment]
         self._message = 0
 
     def start(self) -> None:
@@ -62,14 +81,30 @@ class SoleReader(Association):
         `pad` makes an odd data set even with a NUL, as a deflated one must be (PS3.5 A.5): DCMTK ends the association
         over an odd fragment, and whoever inflates does not see the byte.
         """
-        self._message = self._message % 0xFFFF + 1
-        command = encode_store_request(self._message, sop_class, sop_uid)
+        command = encode_store_request(self._number(), sop_class, sop_uid)
         self.dul.send_pdu(p_data(context, _LAST_COMMAND + command))
         for value in self._fragments(fd, offset, pad=pad):
             self.dul.send_pdu(p_data(context, value))
             if not self.dul.is_alive():
                 return None
-        return self._answer()
+        response = self._answer(C_STORE, time.monotonic() + self.dimse_timeout)
+        return None if response is None else int(response.Status)
+
+    def find(self, context: int, model: str, identifier: bytes) -> Iterator[tuple[int, bytes]]:
+        """C-FIND: the status and the identifier of each response as it comes; the last status is not a pending one,
+        unless the peer went silent or away. All of them together may take as long as the response to a C-STORE.
+        """
+        self.dul.send_pdu(p_data(context, _LAST_COMMAND + encode_find_request(self._number(), model)))
+        self.dul.send_pdu(p_data(context, _LAST_DATA + identifier))
+        until, status = time.monotonic() + self.dimse_timeout, PENDING[0]
+        while status in PENDING and (response := self._answer(C_FIND, until)) is not None:
+            status = int(response.Status)
+            yield status, b"" if response.Identifier is None else response.Identifier.getvalue()
+
+    def _number(self) -> int:
+        """The id of the next message (PS3.7 E.1)."""
+        self._message = self._message % 0xFFFF + 1
+        return self._message
 
     def _fragments(self, fd: int, offset: int, *, pad: bool) -> Iterator[bytes]:
         """The data set in even pieces that the peer can take; the last one says so."""
@@ -85,17 +120,18 @@ class SoleReader(Association):
             else:
                 yield _LAST_DATA + piece + b"\0" * (pad and len(piece) % 2)
 
-    def _answer(self) -> int | None:
-        until = time.monotonic() + self.dimse_timeout
-        while True:
+    def _answer(self, kind: type, until: float) -> Any:
+        """The next response of `kind` to our last message; None if there is none until then, or it is broken."""
+        while time.monotonic() < until:
             try:
                 _, response = self.dimse.msg_queue.get(timeout=_LOOK)
             except queue.Empty:
                 response = None
-            if isinstance(response, C_STORE) and response.MessageIDBeingRespondedTo == self._message:
-                return None if response.Status is None else int(response.Status)
-            if response is None and (self.is_over() or time.monotonic() > until):
-                return None
+            if isinstance(response, kind) and response.MessageIDBeingRespondedTo == self._message:  # type: ignore[attr-defined]
+                return None if response.Status is None else response  # type: ignore[attr-defined]
+            if response is None and self.is_over():
+                break
+        return None
 
     def is_over(self) -> bool:
         """Whether the peer or the network has ended it."""

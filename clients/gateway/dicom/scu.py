@@ -1,8 +1,8 @@
-"""The storage SCU (PS3.4 B), this side of the door: instances to one PACS.
+"""The storage and query SCU (PS3.4 B, C), this side of the door: instances to one PACS.
 
 `store` may be called for several instances at once; the child sends them in the order of the calls, over one
 association for the study (two, where the PACS allows it). Every call ends, whatever the PACS does: with its
-status, or with what stood in its way. Sending an instance again is safe.
+status, or with what stood in its way. Sending an instance again is safe; `find` tells whether it is needed.
 """
 
 from __future__ import annotations
@@ -90,8 +90,17 @@ class Done(Line, frozen=True):
     status: int | None = None
     trouble: str = ""
 
+class Find(Line, frozen=True):
+    """A C-FIND for one instance, on an association of its own."""
 
-Request = Open | Prepare | Store | Echo
+    id: int
+    study: str
+    series: str
+    sop_uid: str
+
+
+
+Request = Open | Prepare | Store | Echo | Find
 _Lines = Ready | Done
 
 
@@ -100,6 +109,8 @@ class StoreScu:
 
     def __init__(self, destination: Destination, *, associations: int = 1) -> None:
         self._destination, self._associations = destination, associations
+    found: bool = False
+    """Of a C-FIND: an answer named the instance."""
         self._door: Door[_Lines] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -164,6 +175,11 @@ class StoreScu:
         self._next += 1
         number = self._next
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+    async def find(self, study: str, series: str, sop_uid: str) -> FindResult:
+        """C-FIND (PS3.4 C.4.1): whether the PACS has this instance. Never raises for what a PACS does."""
+        done = await self._ask(lambda number: Find(number, study, series, sop_uid), [], self._patience())
+        return found(done.status, done.trouble, there=done.found)
+
         try:
             await self.prepare(pairs)
             self._pending[number] = future

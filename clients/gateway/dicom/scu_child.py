@@ -1,4 +1,4 @@
-"""The storage SCU as a process of its own: `python -m clients.gateway.dicom.scu_child`, started by `StoreScu`."""
+"""The storage and query SCU as a process: `python -m clients.gateway.dicom.scu_child`, started by `StoreScu`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pynetdicom.sop_class import Verification
 from clients.gateway.dicom.child import Owner
 from clients.gateway.dicom.contexts import Pair
 from clients.gateway.dicom.courier import Caller, Crew, Job, NoAssociationError
+from clients.gateway.dicom.finder import Finder
 from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
 from clients.gateway.dicom.race import SoleReader
-from clients.gateway.dicom.scu import Destination, Done, Echo, Open, Prepare, Ready, Store
+from clients.gateway.dicom.scu import Destination, Done, Echo, Find, Open, Prepare, Ready, Request, Store
 from clients.gateway.dicom.structure import IMPLICIT_LITTLE
 from clients.gateway.dicom.upper_layer import install
 
@@ -51,24 +52,30 @@ def echo(caller: Caller, number: int, tell: Callable[[Done], None]) -> None:
 
 def main() -> None:
     """The process."""
-    owner: Owner[Open | Prepare | Store | Echo] = Owner(Open | Prepare | Store | Echo)  # type: ignore[arg-type]
+    owner: Owner[Request] = Owner(Request)  # type: ignore[arg-type]
     lines = owner.lines()
     first = next(lines, None)
     if not isinstance(first, Open):
         return
     caller = Caller(build_entity(first.destination), first.destination)
     crew = Crew(caller, first.destination.idle, owner.tell, first.associations)
+    finder = Finder(caller, first.destination.idle, owner.tell)
     crew.start()
+    finder.start()
     owner.tell(Ready())
     for line in lines:
         if isinstance(line, Store):
             crew.jobs.put(Job(line, time.monotonic()))
+        elif isinstance(line, Find):
+            finder.ask(line)
         elif isinstance(line, Prepare):
             for pair in line.pairs:
                 crew.plan.add(pair)
         elif isinstance(line, Echo):
             threading.Thread(target=echo, args=(caller, line.id, owner.tell), daemon=True).start()
+    until = time.monotonic() + _LEAVE
     crew.leave(_LEAVE)
+    finder.leave(max(0.0, until - time.monotonic()))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What became of a C-STORE, for the ledger and for people (PS3.4 B.2.3, PS3.7 C).
+"""What became of a C-STORE or a C-FIND, for the ledger and for people (PS3.4 B.2.3, C.4.1.1.4, PS3.7 C).
 
 ok        the PACS has the instance
 warning   it has it, with a note: coerced, or elements that it did not like; or it had it before
 retry     not now: out of resources, or the PACS is away
 refused   it will not take this instance; sending it again changes nothing
-unknown   no answer came. It may be stored: send it again, a PACS takes the same instance twice as one
+unknown   no answer came. It may be stored: ask by C-FIND, or send it again; a PACS takes the same instance twice as one
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ class EchoResult(msgspec.Struct, frozen=True):
     """Whether a PACS answers, and what to do if not."""
 
     ok: bool
+    sentence: str
+    code: str = ""
+
+
+class FindResult(msgspec.Struct, frozen=True):
+    """Whether a PACS says that it has an instance; None where it does not say. `code` is ours, empty if it does."""
+
+    there: bool | None
     sentence: str
     code: str = ""
 
@@ -80,6 +88,10 @@ def classify(status: int) -> Kind:
     if status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116, _DUPLICATE):
         return "warning"
     if status >> 8 == 0xA7 or status == _FAILURE or status in _BUSY:
+    "pacs-query": (
+        "refused",
+        "The PACS does not answer queries (C-FIND) of this gateway. Ask its administrator to allow them.",
+    ),
         return "retry"
     return "refused"
 
@@ -105,3 +117,12 @@ def troubled(code: str) -> StoreResult:
     """The result where there is no status."""
     kind, sentence = TROUBLES[code]
     return StoreResult(None, kind, sentence, code)
+
+
+def found(status: int | None, trouble: str, *, there: bool) -> FindResult:
+    """The result of a C-FIND."""
+    if status is None:
+        return FindResult(None, TROUBLES[trouble][1], trouble)
+    if status != 0x0000:
+        return FindResult(None, f"The PACS could not answer the query (status {status:04X}).", "pacs-query")
+    return FindResult(there, "The PACS has the image." if there else "The PACS does not have the image.")
