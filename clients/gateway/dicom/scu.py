@@ -18,7 +18,15 @@ import structlog
 
 from clients.gateway.dicom.contexts import Pair
 from clients.gateway.dicom.door import Door, DoorClosedError
-from clients.gateway.dicom.statuses import TROUBLES, EchoResult, StoreResult, answered, troubled
+from clients.gateway.dicom.statuses import (
+    TROUBLES,
+    EchoResult,
+    FindResult,
+    StoreResult,
+    answered,
+    found,
+    troubled,
+)
 
 log = structlog.get_logger()
 _IN_FLIGHT = 32
