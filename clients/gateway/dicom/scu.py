@@ -87,6 +87,15 @@ class Echo(Line, frozen=True):
     id: int
 
 
+class Find(Line, frozen=True):
+    """A C-FIND for one instance, on an association of its own."""
+
+    id: int
+    study: str
+    series: str
+    sop_uid: str
+
+
 class Ready(Line, frozen=True):
     """The child is there."""
 
@@ -97,15 +106,8 @@ class Done(Line, frozen=True):
     id: int
     status: int | None = None
     trouble: str = ""
-
-class Find(Line, frozen=True):
-    """A C-FIND for one instance, on an association of its own."""
-
-    id: int
-    study: str
-    series: str
-    sop_uid: str
-
+    found: bool = False
+    """Of a C-FIND: an answer named the instance."""
 
 
 Request = Open | Prepare | Store | Echo | Find
@@ -117,8 +119,6 @@ class StoreScu:
 
     def __init__(self, destination: Destination, *, associations: int = 1) -> None:
         self._destination, self._associations = destination, associations
-    found: bool = False
-    """Of a C-FIND: an answer named the instance."""
         self._door: Door[_Lines] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -170,6 +170,11 @@ class StoreScu:
             )
         return EchoResult(False, TROUBLES[done.trouble][1], done.trouble)
 
+    async def find(self, study: str, series: str, sop_uid: str) -> FindResult:
+        """C-FIND (PS3.4 C.4.1): whether the PACS has this instance. Never raises for what a PACS does."""
+        done = await self._ask(lambda number: Find(number, study, series, sop_uid), [], self._patience())
+        return found(done.status, done.trouble, there=done.found)
+
     async def stop(self) -> None:
         """Releases the association and ends the child. What is under way ends as unknown."""
         self._stopped = True
@@ -183,11 +188,6 @@ class StoreScu:
         self._next += 1
         number = self._next
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-    async def find(self, study: str, series: str, sop_uid: str) -> FindResult:
-        """C-FIND (PS3.4 C.4.1): whether the PACS has this instance. Never raises for what a PACS does."""
-        done = await self._ask(lambda number: Find(number, study, series, sop_uid), [], self._patience())
-        return found(done.status, done.trouble, there=done.found)
-
         try:
             await self.prepare(pairs)
             self._pending[number] = future
