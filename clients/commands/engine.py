@@ -10,6 +10,7 @@ import click
 from clients.commands.gateway import DIR
 from clients.commands.output import Speaker, json_option, runs, runs_with, service_logs
 from clients.gateway.attached import attached
+from clients.gateway.config import load_config
 from clients.gateway.control import actor
 from clients.gateway.errors import ConfigError, GatewayError
 from transfer.sites import fingerprint, read_card
@@ -74,8 +75,17 @@ async def pin(folder: Path, card: str, expected: str, speaker: Speaker) -> int:
         )
     async with attached(folder) as engine:
         peer = await engine.pin_peer(text, actor())
-    speaker.value(peer, f"Paired with {peer.name}.")
+    speaker.value(
+        peer, f"Paired with {peer.name}.{_another_relay(shown.relay, load_config(folder).relay.url)}"
+    )
     return 0
+
+
+def _another_relay(theirs: str, ours: str) -> str:
+    """What to say where two sites do not meet at one relay: they wait for each other in vain, and nothing is wrong."""
+    if theirs == ours:
+        return ""
+    return f" Its card names another relay than this site's ({theirs}): unless both are the same, nothing will arrive."
 
 
 @click.command(epilog="Example: trauma-transfer gateway unpin lakeside 'Valley Hospital'")

@@ -141,7 +141,11 @@ async def test_pin_asks_and_takes_a_no(world: Programs, tmp_path: Path) -> None:
     assert (wrong.code, wrong.value["code"]) == (1, "fingerprint")
     assert [p.name for p in await world.sender.engine.peers()] == [RECEIVER]
     done = await command(*argv, stdin="y\n")
-    assert (done.code, done.out) == (0, "Paired with Hill Hospital.\n")
+    assert done.code == 0
+    assert done.out == (
+        f"Paired with Hill Hospital. Its card names another relay than this site's ({DEAD}): unless both are the"
+        " same, nothing will arrive.\n"
+    )
     assert {p.name for p in await world.sender.engine.peers()} == {RECEIVER, "Hill Hospital"}
     spaced = await command(*argv, "--fingerprint", card["fingerprint"].replace(" ", ""), "--json")
     assert (spaced.code, spaced.value["fingerprint"]) == (0, card["fingerprint"])
