@@ -71,6 +71,10 @@ TROUBLES: dict[str, tuple[Kind, str]] = {
         "refused",
         "The PACS answers, but does not allow a C-ECHO. Ask its administrator to allow Verification.",
     ),
+    "pacs-query": (
+        "refused",
+        "The PACS does not answer queries (C-FIND) of this gateway. Ask its administrator to allow them.",
+    ),
     "dicom-child": ("unknown", "The DICOM sender had to be started again. The image is sent again."),
     "dicom-unreadable": (
         "refused",
@@ -88,10 +92,6 @@ def classify(status: int) -> Kind:
     if status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116, _DUPLICATE):
         return "warning"
     if status >> 8 == 0xA7 or status == _FAILURE or status in _BUSY:
-    "pacs-query": (
-        "refused",
-        "The PACS does not answer queries (C-FIND) of this gateway. Ask its administrator to allow them.",
-    ),
         return "retry"
     return "refused"
 
