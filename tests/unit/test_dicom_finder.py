@@ -24,7 +24,6 @@ from clients.gateway.dicom.finder import STUDY_ROOT, Finder, encode_identifier, 
 from clients.gateway.dicom.race import SoleReader
 from clients.gateway.dicom.scu import Destination, Done, Find
 from clients.gateway.dicom.upper_layer import Socket
-from tests.dicom_kit import free_port
 
 PATIENCE = 60.0
 UID = "2.25.1001"
@@ -221,12 +220,6 @@ def test_an_association_that_the_pacs_ended_is_opened_again(asking: Asking) -> N
         seen[0].abort()
         assert desk.find() == (0x0000, True, "")
         assert pacs.associations == 2
-
-
-def test_a_pacs_that_is_away_is_asked_when_it_is_back() -> None:
-    desk = Desk(free_port())
-    assert desk.find() == desk.find() == (None, False, "pacs-down")
-    desk.finder.leave(PATIENCE)
 
 
 @pytest.mark.parametrize("bound", ["answers", "unread", "time"])
