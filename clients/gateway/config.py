@@ -49,6 +49,9 @@ class DicomSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_associations: Annotated[int, Meta(ge=1, le=200)] = 20
     max_instance_bytes: Annotated[int, Meta(ge=2**16)] = 2**31
     min_free_bytes: Annotated[int, Meta(ge=0)] = 2**28
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
 
 
 class PagesSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,6 +64,10 @@ class PacsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     aet: AeTitle
     address: Address
     associations: Annotated[int, Meta(ge=1, le=4)] = 1
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,6 +119,9 @@ def parse_config(text: str) -> Config:
     split_address(config.dicom.listen)
     if config.pacs is not None and not split_address(config.pacs.address)[1]:
         raise ConfigError("pacs.address needs the port of the PACS. Correct it and start again.")
+    _check_tls("dicom", config.dicom)
+    if config.pacs is not None:
+        _check_tls("pacs", config.pacs)
     if config.pages.key and not config.pages.cert:
         raise ConfigError("pages.key is given without pages.cert. Give both, or neither.")
     host = split_address(config.pages.listen)[0]
@@ -121,6 +131,17 @@ def parse_config(text: str) -> Config:
             "Give pages.cert and pages.key, or listen on 127.0.0.1."
         )
     return config
+
+
+def _check_tls(section: str, given: DicomSection | PacsSection) -> None:
+    """TLS with certificates on both sides, or none: half of it would be thought to be all of it."""
+    files = {"tls_cert": given.tls_cert, "tls_key": given.tls_key, "tls_ca": given.tls_ca}
+    missing = " and ".join(f"{section}.{key}" for key, path in files.items() if not path)
+    wanted = any(files.values()) or (isinstance(given, PacsSection) and given.tls_name)
+    if wanted and missing:
+        raise ConfigError(
+            f"DICOM over TLS needs {missing} too. Give all three files, or none for plain DICOM."
+        )
 
 
 _TEMPLATE = """\
@@ -140,6 +161,9 @@ url = {relay}
 aet = {aet}
 listen = {dicom}
 allow_aets = {allow}   # calling AE titles that may send; empty: any, from this machine only
+# tls_cert = ""         # DICOM over TLS, PEM files: our certificate with its chain,
+# tls_key = ""          # its key, and the CA or the certificates of those who may send.
+# tls_ca = ""           # All three, and nothing plain is taken any more; none: plain DICOM
 
 [pages]                # desk and inbox for staff; only 127.0.0.1 without a certificate
 listen = {http}
@@ -150,6 +174,10 @@ key = {key}
 {no_pacs}aet = {pacs_aet}
 {no_pacs}address = {pacs}
 {no_pacs}associations = 1       # 2 where the PACS allows it: faster
+# tls_cert = ""         # the same towards the PACS; tls_ca: its CA, or its certificate
+# tls_key = ""
+# tls_ca = ""
+# tls_name = ""         # whom its certificate names, if not the host above
 
 [policy]
 offer_seconds = 7200   # how long the patient may take to answer

@@ -20,9 +20,10 @@ from pathlib import Path
 import structlog
 
 from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_random
-from clients.gateway.config import load_config, split_address
+from clients.gateway.config import DicomSection, PacsSection, load_config, split_address
 from clients.gateway.dicom.scp import Received, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import Destination, StoreScu
+from clients.gateway.dicom.tls import TlsFiles
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
 from clients.gateway.lock import FolderLock
@@ -138,7 +139,13 @@ class Rooms:
         if c.pacs is not None:
             host, port = split_address(c.pacs.address)
             self.scu = StoreScu(
-                Destination(aet=c.pacs.aet, host=host, port=port, calling_aet=c.dicom.aet),
+                Destination(
+                    aet=c.pacs.aet,
+                    host=host,
+                    port=port,
+                    calling_aet=c.dicom.aet,
+                    tls=_tls(c.pacs, c.pacs.tls_name),
+                ),
                 associations=c.pacs.associations,
             )
             ends.push_async_callback(self.scu.stop)
@@ -150,7 +157,7 @@ class Rooms:
                 ScpConfig(
                     aet=c.dicom.aet, host=host, port=port, allow_aets=tuple(c.dicom.allow_aets),
                     max_associations=c.dicom.max_associations, max_instance_bytes=c.dicom.max_instance_bytes,
-                    min_free_bytes=c.dicom.min_free_bytes,
+                    min_free_bytes=c.dicom.min_free_bytes, tls=_tls(c.dicom),
                 ),
                 self.folder,
             )  # fmt: skip
@@ -327,3 +334,10 @@ class Rooms:
             await self.pins.refresh()
             self.changed.set()
             await self.pins.paired.wait(seen, _REFRESH)
+
+
+def _tls(given: DicomSection | PacsSection, name: str = "") -> TlsFiles | None:
+    """TLS as it is set; `load_config` saw to it that there are all three files or none."""
+    if not given.tls_cert:
+        return None
+    return TlsFiles(cert=given.tls_cert, key=given.tls_key, ca=given.tls_ca, name=name)

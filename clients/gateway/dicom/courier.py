@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import ssl
 import threading
 import time
 import traceback
@@ -25,8 +26,9 @@ from clients.gateway.dicom.race import SoleReader
 from clients.gateway.dicom.refusals import refuse
 from clients.gateway.dicom.scu import Destination, Done, Store
 from clients.gateway.dicom.structure import DEFLATED
-from clients.gateway.dicom.upper_layer import prepare
-from clients.gateway.errors import IntakeError
+from clients.gateway.dicom.tls import client_context, handshake_trouble
+from clients.gateway.dicom.upper_layer import Socket
+from clients.gateway.errors import ConfigError, IntakeError
 
 _LOOK = 0.25
 _REST = 60.0
@@ -62,11 +64,15 @@ class Caller:
 
     def open(self, pairs: tuple[Pair, ...]) -> SoleReader:
         """An association that proposes `pairs`. Raises `NoAssociationError`."""
-        connected = threading.Event()
+        connected, trouble, tls = threading.Event(), list[str](), self._tls()
 
         def opened(event: Any) -> None:
-            prepare(event.assoc.dul.socket.socket, self._to.stall)
+            peer: Socket = event.assoc.dul.socket
             connected.set()
+            try:
+                peer.begin(self._to.stall, tls, self._name(), self._to.association)
+            except Exception as why:  # pynetdicom would pass over it and go on
+                trouble.append(handshake_trouble(why))
 
         try:
             assoc: SoleReader = self._ae.associate(
@@ -81,16 +87,34 @@ class Caller:
             raise NoAssociationError("pacs-down") from None
         if assoc.is_established:
             return assoc
+        if trouble:
+            raise NoAssociationError(trouble[0])
         if assoc.is_rejected:
             answer = assoc.acceptor.primitive
             raise NoAssociationError(
                 _REJECTIONS.get((answer.result_source, answer.diagnostic), "pacs-rejected")
             )
+        ended_by = assoc.dul.socket.ended_by  # with TLS 1.3 the PACS judges us after our handshake is over
+        if ended_by is not None:
+            raise NoAssociationError(handshake_trouble(ended_by))
         if connected.is_set() and not assoc.rejected_contexts:
             raise NoAssociationError("pacs-silent")
         if connected.is_set():  # it took none of the contexts, and pynetdicom ended it for that
             raise NoAssociationError("pacs-context")
         raise NoAssociationError("pacs-down")
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """Read anew for each association, so that a renewed certificate is taken."""
+        if self._to.tls is None:
+            return None
+        try:
+            return client_context(self._to.tls)
+        except ConfigError:
+            raise NoAssociationError("pacs-tls-files") from None
+
+    def _name(self) -> str:
+        """Whom the PACS's certificate must be made out to."""
+        return (self._to.tls.name if self._to.tls is not None else "") or self._to.host
 
 
 class _Link:

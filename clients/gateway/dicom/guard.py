@@ -1,52 +1,122 @@
 """Who may come in: connections are counted before a thread is started for one, and a caller is judged by its titles.
 
 pynetdicom lets every connection count as an association; two hundred silent ones locked real peers out. Here
-each address has a share, all together have a limit, an accepted socket has a deadline for everything, and
-what is beyond is closed at once. Titles are not secrets: they keep mistakes out, not attackers. For those the
-port stays inside the hospital, behind its firewall.
+each address has a share and a pace, all together have a limit, an accepted socket has a deadline for
+everything, and what is beyond is closed at once. Where all places are taken, whoever has waited longest without
+an association leaves for the newcomer: a real peer says who it is within milliseconds, a silent one never does.
+
+Titles are not secrets: they keep mistakes out, not attackers. Certificates do (`tls.py`); without them the port
+stays inside the hospital, behind its firewall.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 import traceback
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from socketserver import TCPServer
 from typing import Any
 
 import msgspec
 from pynetdicom.transport import AssociationServer
 
-from clients.gateway.dicom.upper_layer import prepare
+from clients.gateway.dicom.upper_layer import hang_up, prepare
+
+_MAX_ORIGINS = 1024
+"""Addresses whose pace is remembered; the one that was quiet for longest is forgotten first."""
+
+
+def origin(address: str) -> str:
+    """Whom an address is counted under: itself, or an IPv6 address's /64, of which a machine has all addresses."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((ip, 64), strict=False))
+
+
+class Pace:
+    """How fast each address may connect: `burst` at once, and `rate` more each second."""
+
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allows(self, who: str) -> bool:
+        """Counts a connection, if it does not come too soon."""
+        now = self._clock()
+        at, left = self._left.pop(who, (now, float(self._burst)))
+        left = min(float(self._burst), left + (now - at) * self._rate)
+        allowed = left >= 1
+        self._left[who] = now, left - allowed
+        if len(self._left) > _MAX_ORIGINS:
+            self._left.popitem(last=False)
+        return allowed
+
+
+class _Guest:
+    """One connection: where from, and whether it has become an association."""
+
+    def __init__(self, who: str) -> None:
+        self.who, self.settled = who, False
 
 
 class Gate:
-    """How many connections are open, by address."""
+    """Which connections are open."""
 
-    def __init__(self, most: int, most_each: int) -> None:
-        self._most, self._most_each = most, most_each
-        self._open: dict[str, int] = {}
+    def __init__(self, most: int, most_each: int, pace: Pace) -> None:
+        self._most, self._most_each, self._pace = most, most_each, pace
+        self._guests: dict[socket.socket, _Guest] = {}
+        """In the order of their arrival."""
         self._lock = threading.Lock()
 
-    def enter(self, address: str) -> bool:
-        """Counts a connection in, if there is room for it."""
+    def enter(self, sock: socket.socket, address: str) -> bool:
+        """Counts a connection in, if there is room for it or another one has to make room."""
+        who = origin(address)
         with self._lock:
-            mine = self._open.get(address, 0)
-            if mine >= self._most_each or sum(self._open.values()) >= self._most:
+            if not self._pace.allows(who):
                 return False
-            self._open[address] = mine + 1
-            return True
+            if sum(guest.who == who for guest in self._guests.values()) >= self._most_each:
+                room = self._send_away(who)
+            else:
+                room = len(self._guests) < self._most or self._send_away(self._crowd())
+            if room:
+                self._guests[sock] = _Guest(who)
+            return room
 
-    def leave(self, address: str) -> None:
+    def _crowd(self) -> str:
+        """The address with most connections that are no association."""
+        waiting = Counter(guest.who for guest in self._guests.values() if not guest.settled)
+        return waiting.most_common(1)[0][0] if waiting else ""
+
+    def _send_away(self, who: str) -> bool:
+        """Ends the connection from `who` that has waited longest; whoever serves it notices."""
+        for sock, guest in self._guests.items():
+            if guest.who == who and not guest.settled:
+                del self._guests[sock]
+                hang_up(sock)
+                return True
+        return False
+
+    def settle(self, sock: socket.socket) -> None:
+        """A connection has become an association, and leaves for nobody."""
+        with self._lock:
+            if (guest := self._guests.get(sock)) is not None:
+                guest.settled = True
+
+    def leave(self, sock: socket.socket) -> None:
         """Counts a connection out."""
         with self._lock:
-            left = self._open.get(address, 0) - 1
-            if left > 0:
-                self._open[address] = left
-            else:
-                self._open.pop(address, None)
+            self._guests.pop(sock, None)
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -79,7 +149,12 @@ TOO_MANY = Rejection(
     "Too many senders at once; it will try again. Raise dicom.max_associations in gateway.toml if this stays.",
     0x02, result=0x02, source=0x03,
 )  # fmt: skip
-REJECTIONS = {r.code: r for r in (CALLED_UNKNOWN, CALLING_UNKNOWN, NOT_LOCAL, TOO_MANY)}
+NOT_TRUSTED = Rejection(
+    "dicom-tls",
+    "A sender did not get through the TLS handshake: it speaks none, or shows no certificate that dicom.tls_ca trusts.",
+    0x01,
+)
+REJECTIONS = {r.code: r for r in (CALLED_UNKNOWN, CALLING_UNKNOWN, NOT_LOCAL, TOO_MANY, NOT_TRUSTED)}
 
 
 def admit(
@@ -105,12 +180,24 @@ def is_local(address: str) -> bool:
 
 
 class GuardedServer(AssociationServer):  # type: ignore[misc]
-    """pynetdicom's server behind a `Gate`."""
+    """pynetdicom's server behind a `Gate`, and behind TLS where it is given a context.
+
+    The loop that accepts connections waits for nobody: a handshake has a thread of its own, which the gate has
+    counted, and a deadline.
+    """
 
     request_queue_size = 64
 
-    def __init__(self, *args: Any, gate: Gate, patience: float, **kwargs: Any) -> None:
-        self.gate, self._patience = gate, patience
+    def __init__(
+        self,
+        *args: Any,
+        gate: Gate,
+        patience: float,
+        tls: ssl.SSLContext | None,
+        stranger: Callable[[], None],
+        **kwargs: Any,
+    ) -> None:
+        self.gate, self._patience, self._tls, self._stranger = gate, patience, tls, stranger
         super().__init__(*args, **kwargs)
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -121,15 +208,43 @@ class GuardedServer(AssociationServer):  # type: ignore[misc]
             time.sleep(0.1)  # no file descriptors left: let others finish
             raise
         prepare(sock, self._patience)
-        return sock, address
+        if self._tls is None:
+            return sock, address
+        try:
+            return self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), address
+        except OSError:  # it is gone already
+            sock.close()
+            raise
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """False closes the connection."""
-        return self.gate.enter(client_address[0])
+        return self.gate.enter(request, client_address[0])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Starts an association, after the handshake where there is one."""
+        if self._tls is None:
+            super().process_request(request, client_address)
+        else:
+            threading.Thread(target=self._shake_hands, args=(request, client_address), daemon=True).start()
+
+    def _shake_hands(self, request: ssl.SSLSocket, client_address: Any) -> None:
+        try:
+            request.do_handshake()  # the socket's time-out is for all of it
+        except Exception as why:
+            self.gate.leave(request)
+            self.shutdown_request(request)
+            if isinstance(why, ssl.SSLError):  # else it went away, said nothing, or had to make room
+                self._stranger()
+            return
+        try:
+            self.finish_request(request, client_address)
+        except Exception:
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke before it had an association."""
-        self.gate.leave(client_address[0])
+        self.gate.leave(request)
         traceback.print_exc()  # to the owner, who logs where and what kind
 
     def close(self) -> None:

@@ -27,6 +27,8 @@ from clients.gateway.errors import IntakeError
 
 PART, WHOLE = ".part", ".dcm"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_LOOK_EACH = 2**22
+"""Bytes between two looks at the disk's margin: many large instances at once must not eat it up."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -72,6 +74,7 @@ class Landing(io.BytesIO):
         self._fd = -1
         self._failed: IntakeError | None = None
         self._name = ""
+        self._look_at = 0
         self.size = 0
         """Bytes of the data set so far."""
 
@@ -92,12 +95,14 @@ class Landing(io.BytesIO):
     def _write(self, data: Any) -> None:
         if self.size > self._folder.max_instance:
             raise refuse("dicom-too-large")
+        if self.size >= self._look_at:
+            self._look_at = self.size + _LOOK_EACH
+            if not self._folder.has_room():
+                raise refuse("disk-full")
         if self._fd >= 0:
             write_all(self._fd, data)
             return
         what = self._announced()
-        if not self._folder.has_room():
-            raise refuse("disk-full")
         head = encode_meta(what.sop_class, what.sop_uid, what.syntax)
         self.meta = FileMeta(what.sop_class, what.sop_uid, what.syntax, len(head))
         self._name = secrets.token_hex(16)

@@ -21,6 +21,7 @@ import structlog
 
 from clients.gateway.dicom.door import Door, DoorClosedError
 from clients.gateway.dicom.part10 import read_meta
+from clients.gateway.dicom.tls import TlsFiles, server_context
 from clients.gateway.errors import ConfigError, GatewayError, IntakeError
 
 log = structlog.get_logger()
@@ -41,15 +42,21 @@ class ScpConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_associations: int = 20
     max_per_address: int = 10
     """Connections from one address."""
+    connects_at_once: int = 200
+    """Connections that one address may open in a row; a scanner that opens one for each image does so."""
+    connects_per_second: float = 20.0
+    """And those that it may open in each second after that."""
     max_instance_bytes: int = 2**31
     min_free_bytes: int = 2**28
     """Below this much free space the sender is told 0xA700 and tries again later."""
     request_seconds: float = 15.0
-    """From connection to A-ASSOCIATE-RQ."""
+    """From connection to A-ASSOCIATE-RQ; with TLS once more for the handshake."""
     stall_seconds: float = 30.0
     """For one PDU, either way."""
     idle_seconds: float = 300.0
-    """Without anything from a peer that is associated."""
+    """Without anything from a peer that is associated; in the middle of a message it has `stall_seconds`."""
+    tls: TlsFiles | None = None
+    """None: plain DICOM."""
 
 
 class Line(msgspec.Struct, frozen=True, tag=True):
@@ -122,6 +129,10 @@ class StorageScp:
 
     async def start(self) -> tuple[str, int]:
         """Listens; returns where. Raises `ConfigError` if it cannot, `GatewayError`."""
+        if self._config.tls is not None:
+            await asyncio.to_thread(
+                server_context, self._config.tls
+            )  # what is wrong with its files, in words
         first = await self._door.open(Start(self._config, str(self._spool / INCOMING)))
         if isinstance(first, Ready):
             self._config = msgspec.structs.replace(self._config, port=first.port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -17,13 +18,14 @@ from pynetdicom.sop_class import Verification
 
 from clients.gateway.dicom.child import Owner
 from clients.gateway.dicom.contexts import preferred
-from clients.gateway.dicom.guard import TOO_MANY, Gate, GuardedServer, admit
+from clients.gateway.dicom.guard import NOT_TRUSTED, TOO_MANY, Gate, GuardedServer, Pace, admit
 from clients.gateway.dicom.landing import Announced, Folder, Landing
 from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION, is_uid
 from clients.gateway.dicom.refusals import REFUSALS, SUCCESS, refuse
 from clients.gateway.dicom.scp import AssociationClosed, Failed, Ready, Received, Refused, ScpConfig, Start
+from clients.gateway.dicom.tls import server_context
 from clients.gateway.dicom.upper_layer import MAX_PDU, Association, TooLongError, install
-from clients.gateway.errors import IntakeError
+from clients.gateway.errors import ConfigError, IntakeError
 
 _LAST_ANSWERS = 2.0
 """Seconds that instances which are whole have to be answered after the owner said stop."""
@@ -36,8 +38,9 @@ class Incoming(Association):
 
     def __init__(self, ae: Any, mode: str) -> None:
         super().__init__(ae, mode)
-        self.entered = ""
-        """The address that the gate counts it under."""
+        self.address = ""
+        self.entered: socket.socket | None = None
+        """What the gate counts it under."""
         self.label = secrets.token_hex(8)
         self.stored = self.refused = 0
 
@@ -82,13 +85,18 @@ class Receiver:
 
     def __init__(self, owner: Owner[Start], config: ScpConfig, folder: Folder) -> None:
         self._owner, self._config, self.folder = owner, config, folder
-        self.gate = Gate(2 * config.max_associations, config.max_per_address)
+        pace = Pace(config.connects_per_second, config.connects_at_once)
+        self.gate = Gate(2 * config.max_associations, config.max_per_address, pace)
         self._busy, self._lock = 0, threading.Lock()
         self._associated: set[Incoming] = set()
 
     def opened(self, event: Any) -> None:
         """A connection was accepted."""
-        event.assoc.entered = event.address[0]
+        event.assoc.address, event.assoc.entered = event.address[0], event.assoc.dul.socket.socket
+
+    def stranger(self) -> None:
+        """A TLS handshake came to nothing."""
+        self._owner.tell(Refused(code=NOT_TRUSTED.code, status=0, calling_aet="", association=""))
 
     def requested(self, event: Any) -> None:
         """Judges an A-ASSOCIATE-RQ, and picks each context's transfer syntax."""
@@ -99,7 +107,7 @@ class Receiver:
             allow_aets=self._config.allow_aets,
             called=str(request.called_ae_title),
             calling=str(request.calling_ae_title),
-            address=assoc.entered,
+            address=assoc.address,
         )
         if rejection is None and not self._take_up(assoc):
             rejection = TOO_MANY
@@ -124,7 +132,9 @@ class Receiver:
             if len(self._associated) >= self._config.max_associations:
                 return False
             self._associated.add(assoc)
-            return True
+        if assoc.entered is not None:
+            self.gate.settle(assoc.entered)
+        return True
 
     def store(self, event: Any) -> int:
         """C-STORE: on disk, told, answered; in this order."""
@@ -166,7 +176,8 @@ class Receiver:
 
     def gone(self, assoc: Incoming) -> None:
         """An association is over."""
-        self.gate.leave(assoc.entered)
+        if assoc.entered is not None:
+            self.gate.leave(assoc.entered)
         with self._lock:
             self._associated.discard(assoc)
         if assoc.calling:
@@ -188,7 +199,7 @@ class Receiver:
 
 
 def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
-    """A server that listens. Raises `OSError`."""
+    """A server that listens. Raises `OSError`, `ConfigError`."""
     install(Incoming)
     Incoming.receiver = receiver
     _config.UNRESTRICTED_STORAGE_SERVICE = True
@@ -209,6 +220,8 @@ def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
         server_class=GuardedServer,
         gate=receiver.gate,
         patience=config.request_seconds,
+        tls=None if config.tls is None else server_context(config.tls),
+        stranger=receiver.stranger,
     )
     return server
 
@@ -231,6 +244,9 @@ def main() -> None:
         server = build_server(receiver, start.config)
     except OSError as why:
         owner.tell(Failed("dicom-port" if why.errno == errno.EADDRINUSE else "dicom-address"))
+        return
+    except ConfigError as why:  # the certificate was changed since the owner looked
+        owner.tell(Failed(why.code))
         return
     host, port = server.server_address[:2]
     threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()

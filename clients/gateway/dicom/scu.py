@@ -27,6 +27,7 @@ from clients.gateway.dicom.statuses import (
     found,
     troubled,
 )
+from clients.gateway.dicom.tls import TlsFiles, client_context
 
 log = structlog.get_logger()
 _IN_FLIGHT = 32
@@ -52,6 +53,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """For one PDU that the PACS does not take."""
     idle: float = 20.0
     """Then the association is released: before the PACS loses patience (Orthanc's is 30 s)."""
+    tls: TlsFiles | None = None
+    """None: plain DICOM."""
 
 
 class Line(msgspec.Struct, frozen=True, tag=True):
@@ -131,7 +134,9 @@ class StoreScu:
         self._stopped = False
 
     async def start(self) -> None:
-        """Starts the child. The PACS need not be there. Raises `DoorClosedError`."""
+        """Starts the child. The PACS need not be there. Raises `ConfigError` for TLS files, `DoorClosedError`."""
+        if self._destination.tls is not None:
+            await asyncio.to_thread(client_context, self._destination.tls)
         await self._opened()
 
     async def prepare(self, contexts: Iterable[Pair]) -> None:

@@ -48,6 +48,23 @@ TROUBLES: dict[str, tuple[Kind, str]] = {
         "retry",
         "The PACS takes the connection but does not answer. Check that its DICOM service runs.",
     ),
+    "pacs-tls": (
+        "retry",
+        "The PACS takes the connection but no TLS 1.2 or 1.3 comes about. Check that its port is the one for TLS.",
+    ),
+    "pacs-certificate": (
+        "retry",
+        "The certificate of the PACS is not trusted, not valid now, or made out to another name."
+        " Check pacs.tls_ca and pacs.tls_name in gateway.toml.",
+    ),
+    "pacs-tls-refused": (
+        "retry",
+        "The PACS does not take this gateway's certificate. Give its administrator pacs.tls_cert or its CA.",
+    ),
+    "pacs-tls-files": (
+        "retry",
+        "The certificate, key or CA file for the PACS cannot be used. Check pacs.tls_cert, tls_key and tls_ca.",
+    ),
     "pacs-calling-aet": (
         "retry",
         "The PACS does not know this gateway. Ask its administrator to add this gateway's AE title and address.",

@@ -12,6 +12,7 @@ those with one), VRs that are not in the standard, zeros after the last element.
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 
 from clients.gateway.dicom.part10 import LONG_VRS, Read
@@ -24,6 +25,9 @@ DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.8
 """Transfer syntaxes whose whole data set is deflated (PS3.5 A.5, A.7, A.15)."""
 MAX_INFLATED = 2**26
 """A deflated data set larger than this is not opened: 300 KB can hold 70 MB, and a PACS has been ended that way."""
+_INFLATING = threading.Lock()
+"""One at a time: twenty senders of twenty bombs take the memory of one."""
+_PIECE = 2**20
 _MAX_VALUE = 2**16
 _MAX_ELEMENTS = 4_000_000
 _MAX_DEPTH = 64
@@ -41,17 +45,22 @@ def read_elements(read: Read, start: int, size: int, syntax: str, wanted: frozen
     """
     if start >= size:
         raise refuse("dicom-truncated")
-    if syntax in DEFLATED:
+    if syntax not in DEFLATED:
+        return _walked(read, start, size, syntax, wanted)
+    with _INFLATING:
         data = inflate(read, start, size)
-        read, start, size = lambda at, n: data[at : at + n], 0, len(data)
+        return _walked(lambda at, n: bytes(data[at : at + n]), 0, len(data), syntax, wanted)
+
+
+def _walked(read: Read, start: int, size: int, syntax: str, wanted: frozenset[int]) -> dict[int, bytes]:
     walk = _Walk(read, size, big=syntax == EXPLICIT_BIG, wanted=wanted)
     walk.data_set(start, implicit=syntax == IMPLICIT_LITTLE, depth=0)
     return walk.found
 
 
-def inflate(read: Read, start: int, size: int) -> bytes:
+def inflate(read: Read, start: int, size: int) -> bytearray:
     """A deflated data set, inflated (RFC 1951, no zlib header). Raises `IntakeError`."""
-    inflater, parts, have = zlib.decompressobj(-zlib.MAX_WBITS), list[bytes](), 0
+    inflater, data = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
     try:
         while start < size and not inflater.eof:
             chunk = read(start, _WINDOW)
@@ -59,16 +68,15 @@ def inflate(read: Read, start: int, size: int) -> bytes:
             if not chunk:
                 break
             while chunk and not inflater.eof:
-                parts.append(inflater.decompress(chunk, MAX_INFLATED + 1 - have))
-                have += len(parts[-1])
-                if have > MAX_INFLATED:
+                data += inflater.decompress(chunk, min(_PIECE, MAX_INFLATED + 1 - len(data)))
+                if len(data) > MAX_INFLATED:
                     raise refuse("dicom-deflate")
                 chunk = inflater.unconsumed_tail
     except zlib.error:
         raise refuse("dicom-structure") from None
     if not inflater.eof:
         raise refuse("dicom-truncated")
-    return b"".join(parts)
+    return data
 
 
 class _Walk:

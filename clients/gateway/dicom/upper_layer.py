@@ -10,14 +10,17 @@ in memory before the first byte is on the wire. Here it
 - sleeps in one `poll` on the peer and on our own side, and wakes at once for either;
 - reads a PDU into one buffer of its exact size, and hands on views of it;
 - refuses a PDU longer than was agreed (PS3.8 D.1) before it reads it, and gives each PDU a deadline;
+- reads and writes through TLS (PS3.15 B.12) where the socket has it, in the provider's thread only;
 - queues a bounded number of PDUs, so a slow peer slows the sender instead of filling its memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -51,6 +54,7 @@ _IDLE_WAIT = 0.05
 _P_DATA_TF = 0x04
 _HEAD = struct.Struct(">BBL")
 _ITEM = struct.Struct(">LB")
+_Connection = socket.socket
 
 
 class TooLongError(Exception):
@@ -63,6 +67,27 @@ class Socket(AssociationSocket):  # type: ignore[misc]
     The socket's own time-out (see `prepare`) is what a peer may take for one PDU, either way.
     """
 
+    socket: _Connection | None
+    _ahead = b""
+    """What was read to find out whether there is something to read."""
+    ended_by: ssl.SSLError | None = None
+    """Why TLS ended the connection, if it did."""
+
+    def begin(self, stall: float, tls: ssl.SSLContext | None, name: str, patience: float) -> None:
+        """Prepares a connection that we opened, with TLS where a context is given: then the peer's certificate must be
+        made out to `name`. Whatever is raised, the connection is closed: nothing is sent in the clear instead.
+        """
+        sock = cast(socket.socket, self.socket)
+        try:
+            prepare(sock, patience)
+            if tls is not None:
+                self.socket = sock = tls.wrap_socket(sock, server_hostname=name)
+            sock.settimeout(stall)
+        except BaseException:
+            hang_up(sock)
+            sock.close()
+            raise
+
     @property
     def ready(self) -> bool:
         """True if there is something to read. Waits a moment, less if we have something to send."""
@@ -71,12 +96,39 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         if number < 0:
             dul.rest(-1)
             return False
-        return dul.rest(number)
+        if not isinstance(self.socket, ssl.SSLSocket):
+            return dul.rest(number)
+        return bool(self.socket.pending()) or (dul.rest(number) and self._has_words(self.socket))
+
+    def _has_words(self, sock: ssl.SSLSocket) -> bool:
+        """Whether what came is for us. A TLS 1.3 ticket or key update is not, and to wait for words behind it would
+        be to wait while the peer waits for ours.
+        """
+        patience = sock.gettimeout()
+        sock.settimeout(0)
+        try:
+            self._ahead += sock.recv(1)
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            pass  # whoever reads is told again
+        finally:
+            sock.settimeout(patience)
+        return True
 
     def recv(self, nr_bytes: int) -> bytearray:
         """`nr_bytes`, or fewer if the peer went away. Raises `TimeoutError`, also where they come drop by drop."""
+        try:
+            return self._recv(nr_bytes)
+        except ssl.SSLError as why:
+            self.ended_by = why
+            raise
+
+    def _recv(self, nr_bytes: int) -> bytearray:
         data = bytearray(nr_bytes)
-        view, have = memoryview(data), 0
+        have = min(nr_bytes, len(self._ahead))
+        data[:have], self._ahead = self._ahead[:have], self._ahead[have:]
+        view = memoryview(data)
         sock = cast(socket.socket, self.socket)
         until = time.monotonic() + (sock.gettimeout() or 0.0)
         while have < nr_bytes:
@@ -100,18 +152,41 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         try:
             left = [memoryview(b) for b in buffers]
             sock = cast(socket.socket, self.socket)
+            if isinstance(sock, ssl.SSLSocket):  # records of its own, which gather nothing
+                sock.sendall(b"".join(left))
+                return
             while left:
                 sent = sock.sendmsg(left)
                 while left and sent >= len(left[0]):
                     sent -= len(left.pop(0))
                 if left:
                     left[0] = left[0][sent:]
-        except (OSError, AttributeError):
+        except (OSError, AttributeError) as why:
+            if isinstance(why, ssl.SSLError):
+                self.ended_by = why
             self.event_queue.put("Evt17")
 
     def send(self, bytestream: bytes) -> None:
         """Writes one PDU."""
         self.send_buffers(bytestream)
+
+    def close(self) -> None:
+        """Ends the connection; over TLS with the alert that says that nothing was cut off (RFC 8446 6.1)."""
+        if isinstance(self.socket, ssl.SSLSocket) and threading.current_thread() is self.assoc.dul:
+            with contextlib.suppress(OSError, ValueError):
+                self.socket.settimeout(0)  # the peer's own alert is not waited for
+                self.socket.unwrap()
+        super().close()
+
+    def _shutdown_socket(self) -> None:
+        """Ends the connection. Its number is free for another file only when nobody reads from it any more, so
+        another thread than the provider's leaves the rest to that one.
+        """
+        if self.socket is None:
+            return
+        hang_up(self.socket)
+        if threading.current_thread() is self.assoc.dul:
+            self.socket.close()
 
 
 def prepare(sock: socket.socket, stall: float) -> None:
@@ -119,6 +194,14 @@ def prepare(sock: socket.socket, stall: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.settimeout(stall)
+
+
+def hang_up(sock: socket.socket) -> None:
+    """Ends a connection from any thread; whoever reads or writes it is told. `SSLSocket.shutdown` would take its TLS
+    away first, and a write at that moment would go out in the clear.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Views:
@@ -195,6 +278,8 @@ class Dul(DULServiceProvider):  # type: ignore[misc]
         try:
             super().run_reactor()
         finally:
+            if self.socket is not None and self.socket.socket is not None:
+                self.socket.socket.close()
             self.to_user_queue.put(None)  # whoever waits for an answer need not wait for the time-out
             self._button.close()
             self._bell.close()
@@ -310,8 +395,14 @@ class Dimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     def __init__(self, assoc: Association) -> None:
         super().__init__(assoc)
+        self._took_at = 0.0
         if assoc.is_acceptor:
             self.msg_queue = _Messages(assoc)
+
+    def is_stuck(self) -> bool:
+        """Whether a message is under way whose next fragment does not come."""
+        patience = self.dimse_timeout
+        return self.message is not None and bool(patience) and time.monotonic() - self._took_at > patience
 
     @property
     def maximum_pdu_size(self) -> int:
@@ -343,6 +434,7 @@ class Dimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Takes in the next fragments of a message."""
+        self._took_at = time.monotonic()
         if self.message is None:
             self.message = DIMSEMessage()
             self.message.encoded_command_set = _Capped()
@@ -394,7 +486,7 @@ class Association(_Association):  # type: ignore[misc]
                 self.is_aborted, self.is_established = True, False
                 evt.trigger(self, evt.EVT_ABORTED, {})
                 self.kill()
-            elif self.dul.idle_timer_expired():
+            elif self.dul.idle_timer_expired() or self.dimse.is_stuck():
                 self.abort()
 
 
