@@ -181,7 +181,7 @@ class FakeEngine:
             reopens_left=view.reopens_left - 1,
         )
 
-    async def import_path(self, path: str, actor: str) -> dict[str, Any]:
+    async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         raise GatewayError
 
     async def checks(self) -> list[CheckView]:

@@ -14,12 +14,10 @@ from clients.commands.output import EXIT, Speaker, json_option, runs
 from clients.gateway.attached import attached
 from clients.gateway.control import actor
 from clients.gateway.errors import BusyError, GatewayError
-from clients.gateway.views import Engine, TransferView
+from clients.gateway.views import HARMLESS, Engine, TransferView
 from transfer.states import TERMINAL
 
 _REASONS = ("transfer", "consult", "drill")
-_HARMLESS = {"import-not-dicom", "import-dicomdir"}
-"""What lies beside the images on a disc: passed over without a word."""
 _SHOWN = 5
 
 
@@ -61,13 +59,15 @@ async def _choose(engine: Engine, path: str | None, study: str | None, speaker: 
 
 
 async def import_one(engine: Engine, path: str, speaker: Speaker) -> str:
-    """The id of the one study in `path`, all of whose images are here now. Raises `GatewayError`."""
-    result = await engine.import_path(str(Path(path).resolve()), actor())
+    """The id of the one study in `path`, of which every image is here or known to be usable and on its way. Raises
+    `GatewayError`.
+    """
+    result = await engine.import_path(str(Path(path).resolve()), actor(), True)
     codes = Counter(str(s["code"]) for s in result["skipped"])
     for code, n in codes.items():
         speaker.event("skipped", code=code, files=n)
     studies: list[str] = result["studies"]
-    if refused := {code: n for code, n in codes.items() if code not in _HARMLESS}:
+    if refused := {code: n for code, n in codes.items() if code not in HARMLESS}:
         raise _refusal(refused, studies)
     if not studies:
         if codes:

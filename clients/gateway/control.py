@@ -187,8 +187,8 @@ class ControlEngine:
     async def reopen(self, tid: str, actor: str) -> TransferView:
         return await self._call("reopen", tid, actor)  # type: ignore[no-any-return]
 
-    async def import_path(self, path: str, actor: str) -> dict[str, Any]:
-        return await self._call("import_path", path, actor)  # type: ignore[no-any-return]
+    async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
+        return await self._call("import_path", path, actor, early)  # type: ignore[no-any-return]
 
     async def checks(self) -> list[CheckView]:
         return await self._call("checks")  # type: ignore[no-any-return]

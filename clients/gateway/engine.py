@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from clients.gateway.errors import AbsentError, GatewayError
-from clients.gateway.intake import paths
 from clients.gateway.peers.pins import Peer
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
-from clients.gateway.sending.studies import Arrival
 from clients.gateway.sending.view import send_view, study_view
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, quoted, rows, value
@@ -39,8 +36,6 @@ _LITERAL = str.maketrans({c: f"!{c}" for c in "!%_"})
 """Characters that mean something in LIKE, as themselves."""
 _OFFER_LOOKS = 32
 """How often `send` looks for the offer, at each change or every quarter of a second."""
-_IMPORTS = 16
-"""Files of an import that are adopted at once."""
 
 
 class GatewayEngine:
@@ -87,29 +82,14 @@ class GatewayEngine:
         """Staff say that nothing more will come."""
         await self._rooms.studies.close(study_id, actor)
 
-    async def import_path(self, path: str, actor: str) -> dict[str, Any]:
+    async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         """Folder, file or ZIP: `studies` (our ids), `accepted`, `skipped` as [{name, code}]."""
-        studies = self._rooms.studies
-        found, skipped = await asyncio.to_thread(paths.stage_all, Path(path), studies.incoming)
-        room = asyncio.Semaphore(_IMPORTS)
-
-        async def adopt(file: Path) -> str:
-            async with room:
-                result = await studies.adopt(Arrival(file, "import"))
-            if result.code and result.code != "same":
-                skipped.append((file.name, result.code))
-                return ""
-            return result.study
-
-        results = [r for r in await asyncio.gather(*(adopt(f) for f in found)) if r]
-        ids = list(dict.fromkeys(results))
-        for ident in ids:
-            await studies.close(ident, actor)
-        await self.record(actor, "study.import", "", f"accepted {len(results)}, skipped {len(skipped)}")
+        imports = self._rooms.imports
+        done = await (imports.early if early else imports.whole)(Path(path), actor)
         return {
-            "studies": ids,
-            "accepted": len(results),
-            "skipped": [{"name": name, "code": code} for name, code in skipped],
+            "studies": done.studies,
+            "accepted": done.accepted,
+            "skipped": [{"name": name, "code": code} for name, code in done.skipped],
         }
 
     # Sites

@@ -5,6 +5,7 @@
     +-- IntakeError           an instance or a path is refused; `code` says why (`dicom-...`, `import-...`)
     +-- AbsentError           `absent`
     +-- BusyError             `busy`
+    +-- ImportingError        `importing`
     +-- DiskFullError         `disk-full`
     +-- RelayDownError        `relay-down`
     `-- PacsDownError         `pacs-down`
@@ -49,6 +50,12 @@ class BusyError(GatewayError):
     """Another program holds this gateway's folder. Stop it, or work through it."""
 
     code = "busy"
+
+
+class ImportingError(GatewayError):
+    """Images of this study are still being read from their path. It closes by itself when the last one is here."""
+
+    code = "importing"
 
 
 class DiskFullError(GatewayError):

@@ -35,6 +35,7 @@ from clients.gateway.receiving.delivery import Delivery
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.sending.doors import Doors
+from clients.gateway.sending.imports import Imports
 from clients.gateway.sending.offers import Offers, SiteWords
 from clients.gateway.sending.packer import Packer
 from clients.gateway.sending.reminder import Reminder
@@ -99,6 +100,7 @@ class Rooms:
         self.offers = Offers(
             self.db, self.vault, self.identity, self.clock, self.random, self.outgoing, self.changed
         )
+        self.imports = Imports(self.db, self.clock, self.studies, self.offers, self.outgoing)
         self.doors = Doors(
             self.db,
             self.vault,
@@ -177,6 +179,7 @@ class Rooms:
     def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "studies": self.studies.run,
+            "imports": self.imports.run,
             "outbox": self.outbox.run,
             "queue": self.dispatch.run,
             "upload": self.uploader.run,

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-
 HARMLESS = frozenset({"import-not-dicom", "import-dicomdir"})
 """Codes of what lies beside the images on a disc: an import passes it over, and nothing is missing for it."""
 

@@ -44,7 +44,7 @@ class Importing(FakeEngine):
         skipped = [{"name": "DOE_JANE.dcm", "code": code} for code in codes]
         self._result = {"studies": studies, "accepted": len(studies), "skipped": skipped}
 
-    async def import_path(self, path: str, actor: str) -> dict[str, Any]:
+    async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         assert path.startswith("/")
         assert actor.startswith("os:")
         return self._result

@@ -6,9 +6,10 @@ of what was asked for can be reached: not by a link on the disc, and not by one 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +35,27 @@ def tree(path: Path, limits: Limits) -> Iterator[Item]:
         yield from _Tree(limits).walk(fd, "", 0)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def again(path: Path, name: str, limits: Limits) -> Iterator[Entry]:
+    """The file that `tree` met under this name, open. Raises `Passed` where it is not there in that way any more."""
+    *folders, last = name.split("/")
+    with contextlib.ExitStack() as ends:
+        try:
+            fd = os.open(path, _FOLDER & ~os.O_NOFOLLOW)
+            ends.callback(os.close, fd)
+            for folder in folders:
+                fd = os.open(folder, _FOLDER, dir_fd=fd)
+                ends.callback(os.close, fd)
+        except OSError:
+            raise Passed("import-unreadable") from None
+        items = _file(last, fd, name, limits)
+        ends.callback(items.close)
+        item = next(items)
+        if not isinstance(item, Entry):
+            raise Passed(item[1])
+        yield item
 
 
 class _Tree:
@@ -75,7 +97,7 @@ class _Tree:
             os.close(inner)
 
 
-def _file(name: str, fd: int | None, shown: str, limits: Limits) -> Iterator[Item]:
+def _file(name: str, fd: int | None, shown: str, limits: Limits) -> Generator[Item, None, None]:
     """One file, open while it is the current one."""
     try:
         file = os.open(name, _FILE, dir_fd=fd)
@@ -92,4 +114,4 @@ def _file(name: str, fd: int | None, shown: str, limits: Limits) -> Iterator[Ite
         except Passed as why:
             yield label(shown), why.code
             return
-        yield Entry(label(shown), status.st_size, stream)
+        yield Entry(label(shown), status.st_size, stream, shown)

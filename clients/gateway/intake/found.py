@@ -39,6 +39,8 @@ class Entry(msgspec.Struct, frozen=True):
     label: str
     size: int
     stream: BinaryIO
+    name: str = ""
+    """Where it is below the folder that is imported, as the disk spells it: to open it again, never to show."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -54,6 +56,8 @@ class Found(msgspec.Struct, frozen=True):
     head: bytes
     """The first bytes of it, as far as they are read already; `stream` goes on behind them."""
     stream: BinaryIO
+    name: str = ""
+    """As in `Entry`."""
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from clients.gateway.intake.folder import Item
 from clients.gateway.intake.found import Entry, Found, Limits, Passed, Skipped
 from clients.gateway.intake.reasons import reject
 from clients.gateway.intake.recognise import HEAD, recognise
-from clients.gateway.intake.staging import stage
+from clients.gateway.intake.staging import StagedFile, stage
 
 
 def walk(path: Path, limits: Limits = Limits()) -> Iterator[Found | Skipped]:  # noqa: B008 (frozen)
@@ -41,7 +41,22 @@ def walk(path: Path, limits: Limits = Limits()) -> Iterator[Found | Skipped]:  #
             yield Skipped(index, item.label, why.code)
             continue
         left -= item.size
-        yield Found(index, item.label, item.size, meta, head, item.stream)
+        yield Found(index, item.label, item.size, meta, head, item.stream, item.name)
+
+
+def stage_again(path: Path, name: str, size: int, incoming: Path, limits: Limits = Limits()) -> StagedFile:  # noqa: B008 (frozen)
+    """Stages the one file below the folder `path` that a walk met under `name`, of `size` bytes.
+
+    Raises `DiskFullError`, or `IntakeError` where the file is not that any more or cannot be read to its end.
+    """
+    try:
+        with folder.again(path, name, limits) as item:
+            if item.size != size:
+                raise Passed("import-changed")
+            head = _head(item)
+            return stage(Found(1, item.label, item.size, recognise(head), head, item.stream), incoming)
+    except Passed as why:
+        raise reject(why.code) from None
 
 
 def stage_all(

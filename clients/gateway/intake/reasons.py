@@ -11,6 +11,8 @@ from clients.gateway.errors import IntakeError
 REASONS = {
     "import-absent": "There is nothing at this path. Check the path and the disc, and import again.",
     "import-unreadable": "The file cannot be read. Check the disc and the file's permissions, and import again.",
+    "import-changed": "What is at the path was changed while it was being read. Wait until the copy is complete, and"
+    " send it again.",
     "import-not-file": "This is no ordinary file. Copy the study into a folder and import that.",
     "import-link": "This is a link to another place and was not followed. Import that place itself.",
     "import-empty": "The file is empty. Copy it again from its source.",
@@ -34,7 +36,7 @@ REASONS = {
 
 def sentence(code: str) -> str:
     """What a person reads for `code`."""
-    return REASONS.get(code) or REFUSALS[code].sentence
+    return REASONS.get(code) or (REFUSALS[code].sentence if code in REFUSALS else IntakeError().sentence)
 
 
 def reject(code: str) -> IntakeError:

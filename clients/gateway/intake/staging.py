@@ -42,7 +42,7 @@ def stage(found: Found, incoming: Path) -> StagedFile:
     head = encode_meta(meta.sop_class, meta.sop_uid, meta.syntax)
     part = incoming / f"{secrets.token_hex(16)}.part"
     try:
-        _check_room(found, incoming)
+        check_room(found.size, incoming)
         size = _write(found, head, part)
         if meta.data_offset == 0:
             with part.open("rb") as stream:
@@ -62,9 +62,10 @@ def stage(found: Found, incoming: Path) -> StagedFile:
     return StagedFile(done, len(head), size)
 
 
-def _check_room(found: Found, incoming: Path) -> None:
+def check_room(size: int, incoming: Path) -> None:
+    """Raises `DiskFullError` where so many bytes more would leave too little."""
     disk = os.statvfs(incoming)
-    if disk.f_bavail * disk.f_frsize < found.size + _RESERVE:
+    if disk.f_bavail * disk.f_frsize < size + _RESERVE:
         raise DiskFullError
 
 

@@ -34,6 +34,8 @@ from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
 
 NO_RECEIPT_ALARM = 24 * 3600
 NO_RECEIPT_END = 7 * 24 * 3600
+UNFINISHED = "import-unfinished"
+"""Why a transfer was stopped whose study could not be read to its end."""
 CONSENT_TEXT = "2026-1"
 """Id of the wording that the phone shows, all its languages together."""
 
@@ -102,6 +104,23 @@ class Offers:
             audit.record(con, actor, "transfer.stop", tid.hex(), row["state"], now)
 
         await self._commit(work, erased=True)
+
+    def cut_short(self, con: Con, study: str, sentence: str, now: int) -> bool:
+        """The rest of this study will never be here. What nobody has said yes to is stopped; what R has opened goes
+        on with what there is, and ends PARTIAL: its last record says that images are missing. True if keys were erased.
+        """
+        hit = rows(
+            con,
+            "SELECT s.* FROM sends s JOIN spools p ON p.cid=s.cid WHERE s.study=? AND p.frozen IS NULL"
+            f" AND s.state IN ({quoted(OPEN_SENDER)})",
+            (study,),
+        )
+        for row in hit:
+            audit.alarm(con, row["tid"], UNFINISHED, sentence, now)
+            if row["state"] != "RELEASED":
+                self._end(con, row, "stop", now, why=UNFINISHED)
+                audit.record(con, "gateway", "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
+        return bool(hit)
 
     async def reopen(self, tid: Tid, actor: str) -> None:
         """`reopen`: a new code after too many wrong PINs; the same offer, at most three times."""

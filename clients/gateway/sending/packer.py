@@ -58,9 +58,19 @@ _NAME_SERIES = """
 INSERT OR IGNORE INTO spool_series (cid, no, uid)
 SELECT ?1, (SELECT count(*) FROM spool_series WHERE cid=?1) + row_number() OVER (ORDER BY s.no) - 1, s.uid
 FROM series s WHERE s.study=?2 AND s.uid NOT IN (SELECT uid FROM spool_series WHERE cid=?1)
-AND EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid AND i.id<=p.frozen)
+AND (EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid AND i.id<=p.frozen)
+OR EXISTS (SELECT 1 FROM imports m JOIN import_files f ON f.import=m.id WHERE m.study=?2 AND m.stopped<>''
+AND f.series=s.uid))
 """
 """A series of which no image could be sent is named all the same."""
+
+_WANT = """
+SELECT (SELECT count(*) FROM instances WHERE study=?1 AND series=?2 AND id<=?3)
++ (SELECT count(DISTINCT f.sop_uid) FROM imports m JOIN import_files f ON f.import=m.id
+   WHERE m.study=?1 AND m.stopped<>'' AND f.series=?2 AND NOT EXISTS
+   (SELECT 1 FROM instances i WHERE i.study=?1 AND i.sop_uid=f.sop_uid AND i.id<=?3))
+"""
+"""Images of a series: those that came until it was closed, and those of an import that never came."""
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -376,11 +386,10 @@ class Packer:
         """Every series of the spool, with the number of its images once that is known."""
         found = rows(con, "SELECT * FROM spool_series WHERE cid=? ORDER BY no", (self.cid,))
         frozen = value(con, "SELECT frozen FROM spools WHERE cid=?", (self.cid,))
-        count = "SELECT count(*) FROM instances WHERE study=? AND series=? AND id<=?"
         return [
             SeriesEntry(
                 r["no"], r["uid"], 0,
-                0 if frozen is None else value(con, count, (self._study, r["uid"], frozen)), bool(r["closed"]),
+                0 if frozen is None else value(con, _WANT, (self._study, r["uid"], frozen)), bool(r["closed"]),
             )
             for r in found
         ]  # fmt: skip

@@ -26,7 +26,7 @@ import structlog
 
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.dicom.header import InstanceHeader, read_header
-from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.errors import AbsentError, GatewayError, ImportingError
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from transfer.states import OPEN_SENDER
@@ -95,7 +95,7 @@ class Studies:
                 for (_, done), result in zip(batch, results, strict=True):
                     if not done.done():
                         done.set_result(result)
-            self._tell()
+            self.tell()
 
     async def _next_batch(self) -> list[tuple[Arrival, asyncio.Future[Adopted]]]:
         """What has come; nothing, after a while, where files wait for their row."""
@@ -108,7 +108,8 @@ class Studies:
             batch.append(self._queue.get_nowait())
         return batch
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Something of a study changed."""
         self._arrived.set()
         self._changed.set()
 
@@ -124,7 +125,7 @@ class Studies:
                 if result.code:
                     self._early[path.name] = result
         if left:
-            self._tell()
+            self.tell()
 
     async def _adopt_batch(self, arrivals: list[Arrival]) -> list[Adopted]:
         readings = await asyncio.to_thread(lambda: [_read(a) for a in arrivals])
@@ -173,16 +174,10 @@ class Studies:
         h = read.header
         study = one(con, "SELECT * FROM studies WHERE uid=?", (h.study_uid,))
         if study is None:
-            ident = uuid.uuid4().hex
-            con.execute(
-                "INSERT INTO studies (id, uid, patient_name, patient_id, issuer, birth_date, sex, accession, date,"
-                " time, description, source, first_at, last_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (ident, h.study_uid, h.patient_name, h.patient_id, h.issuer, h.birth_date, h.sex, h.accession,
-                 h.study_date, h.study_time, h.study_description, read.arrival.source, now, now),
-            )  # fmt: skip
+            ident = add_study(con, h, read.arrival.source, now)
         else:
             ident = study["id"]
-            if _other_patient(study, h):
+            if other_patient(study, h):
                 return self._refuse(con, read.arrival, "dicom-two-patients", now, ident)
             twin = one(con, "SELECT * FROM instances WHERE study=? AND sop_uid=?", (ident, h.sop_uid))
             if twin is not None:
@@ -191,7 +186,7 @@ class Studies:
                 if twin["hash"] == read.hash:
                     return Adopted(ident, "same" if self._intact(twin) else self._replace(con, twin, read))
                 return self._refuse(con, read.arrival, "dicom-conflict", now, ident)
-            _learn(con, ident, h)
+            learn(con, ident, h)
         self._insert_instance(con, ident, read, now)
         return Adopted(ident)
 
@@ -214,12 +209,7 @@ class Studies:
 
     def _insert_instance(self, con: Con, study: str, read: _Read, now: int) -> None:
         h = read.header
-        no = value(con, "SELECT count(*) FROM series WHERE study=?", (study,))
-        con.execute(
-            "INSERT INTO series (study, uid, no, number, modality, description, scout) VALUES (?,?,?,?,?,?,?)"
-            " ON CONFLICT (study, uid) DO UPDATE SET scout=max(scout, excluded.scout)",
-            (study, h.series_uid, no, h.series_number, h.modality, h.series_description, int(h.scout)),
-        )
+        add_series(con, study, h)
         con.execute(
             "INSERT INTO instances (study, series, sop_uid, sop_class, syntax, file, data_offset, size, hash, scout,"
             " number, at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -240,30 +230,36 @@ class Studies:
             )  # fmt: skip
 
     async def close(self, study: str, by: str) -> None:
-        """Staff say that the study is complete. Raises `AbsentError`."""
+        """Staff say that the study is complete. Raises `AbsentError`, or `ImportingError` while an import says that
+        it is not.
+        """
         now = self._clock.now()
 
         def work(con: Con) -> None:
             if not value(con, "SELECT 1 FROM studies WHERE id=?", (study,)):
                 raise AbsentError
+            if value(con, "SELECT 1 FROM imports WHERE study=? AND stopped=''", (study,)):
+                raise ImportingError
             con.execute("UPDATE studies SET closed=1, closed_by=? WHERE id=? AND closed=0", (by, study))
             audit.record(con, by, "study.close", study, "", now)
 
         await self._db.run(work)
-        self._tell()
+        self.tell()
 
     async def close_quiet(self, quiet: int) -> None:
-        """Closes studies to which nothing was added for `quiet` seconds."""
+        """Closes studies to which nothing was added for `quiet` seconds, and that no import still reads."""
         before = self._clock.now() - quiet
         closed = await self._db.run(
             lambda con: (
                 con.execute(
-                    "UPDATE studies SET closed=1, closed_by='quiet' WHERE closed=0 AND last_at<=?", (before,)
+                    "UPDATE studies SET closed=1, closed_by='quiet' WHERE closed=0 AND last_at<=?"
+                    " AND NOT EXISTS (SELECT 1 FROM imports m WHERE m.study=studies.id AND m.stopped='')",
+                    (before,),
                 ).rowcount
             )
         )
         if closed:
-            self._tell()
+            self.tell()
 
     async def forget_old(self, keep: int) -> None:
         """Deletes studies whose last image and last transfer are over for `keep` seconds, with their files.
@@ -311,7 +307,29 @@ def _read(arrival: Arrival) -> _Read | str:
     return _Read(arrival, header, size, digest.digest())
 
 
-def _other_patient(study: sqlite3.Row, h: InstanceHeader) -> bool:
+def add_study(con: Con, h: InstanceHeader, source: str, now: int) -> str:
+    """A study that nothing was known of; its id here."""
+    ident = uuid.uuid4().hex
+    con.execute(
+        "INSERT INTO studies (id, uid, patient_name, patient_id, issuer, birth_date, sex, accession, date,"
+        " time, description, source, first_at, last_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (ident, h.study_uid, h.patient_name, h.patient_id, h.issuer, h.birth_date, h.sex, h.accession,
+         h.study_date, h.study_time, h.study_description, source, now, now),
+    )  # fmt: skip
+    return ident
+
+
+def add_series(con: Con, study: str, h: InstanceHeader) -> None:
+    """The series of an image: the next one, where it is new."""
+    no = value(con, "SELECT count(*) FROM series WHERE study=?", (study,))
+    con.execute(
+        "INSERT INTO series (study, uid, no, number, modality, description, scout) VALUES (?,?,?,?,?,?,?)"
+        " ON CONFLICT (study, uid) DO UPDATE SET scout=max(scout, excluded.scout)",
+        (study, h.series_uid, no, h.series_number, h.modality, h.series_description, int(h.scout)),
+    )
+
+
+def other_patient(study: sqlite3.Row, h: InstanceHeader) -> bool:
     """Whether an instance names another patient than its study: by id and birth date, or by name where neither is
     known on both sides. A name alone decides nothing else: it is spelt in many ways.
     """
@@ -330,7 +348,7 @@ def _letters(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def _learn(con: Con, study: str, h: InstanceHeader) -> None:
+def learn(con: Con, study: str, h: InstanceHeader) -> None:
     """What the study's first instances did not say."""
     known = {
         "patient_name": h.patient_name, "patient_id": h.patient_id, "issuer": h.issuer, "birth_date": h.birth_date,

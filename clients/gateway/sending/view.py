@@ -29,6 +29,8 @@ SENTENCES = {
     "COMPLETE": "Every image is in the destination's PACS.",
     "PARTIAL": "Not every image arrived. Call the destination, and send what is missing again.",
     "unsent": "Some images could not be read here and were not sent. Send the study again from its source.",
+    "import-unfinished": "The study could not be read to its end, so this transfer was stopped. See why below, and send"
+    " the study again.",
     "no-receipt": "The destination never confirmed. Call it and ask for the images.",
     "DENIED": "The answer was no. Nothing can be opened; use the existing route if it is still needed.",
     "EXPIRED": "Nobody answered in time. Re-open the transfer to ask again.",
