@@ -37,7 +37,6 @@ from transfer.errors import TransferError
 
 F = TypeVar("F", bound=Callable[..., Any])
 EXIT = {"COMPLETE": 0, "PARTIAL": 3, "DENIED": 4, "EXPIRED": 5, "REVOKED": 6, "DIVERTED": 7}
-_ERROR, _INFO = 40, 20
 
 
 class Speaker:
@@ -95,26 +94,16 @@ def print_qr(text: str) -> None:
 
 def quiet_logs() -> None:
     """Short commands say what happened themselves: only errors are logged."""
-    _logs(_ERROR)
+    from clients.gateway import log  # a tenth of a second that the shortest commands do without
+
+    log.configure(log.QUIET)
 
 
 def service_logs() -> None:
     """JSON lines on stderr, with the time; never a name, a UID, a PIN or a key."""
-    _logs(_INFO)
+    from clients.gateway import log
 
-
-def _logs(level: int) -> None:
-    import structlog  # a tenth of a second that the shortest commands do without
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log.configure(log.TALKING)
 
 
 def no_logs() -> None:

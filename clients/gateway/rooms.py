@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -27,6 +28,7 @@ from clients.gateway.dicom.tls import TlsFiles
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
 from clients.gateway.lock import FolderLock
+from clients.gateway.log import about
 from clients.gateway.peers.dispatch import Dispatch
 from clients.gateway.peers.outbox import Outbox
 from clients.gateway.peers.pins import Pins
@@ -70,6 +72,8 @@ class Rooms:
         self._tasks: list[asyncio.Task[None]] = []
         self._packers: dict[Cid, asyncio.Task[None]] = {}
         self._deliveries: dict[Tid, asyncio.Task[None]] = {}
+        self.restarts: Counter[str] = Counter()
+        """How often each loop began again, since the start."""
         self.scp: StorageScp | None = None
         self.scp_address: tuple[str, int] | None = None
         self.scu: StoreScu | None = None
@@ -82,6 +86,7 @@ class Rooms:
             await self._build(ends)
             self._ends = ends.pop_all()
         for name, loop in self._loops().items():
+            self.restarts[name] = 0
             self._tasks.append(asyncio.create_task(self._keep(name, loop)))
 
     async def _build(self, ends: AsyncExitStack) -> None:
@@ -207,6 +212,7 @@ class Rooms:
                 log.error("a loop rests", loop=name, code=why.code)
             except Exception as why:  # the loop begins again from the database
                 log.error("a loop failed", loop=name, kind=type(leaf(why)).__name__)
+            self.restarts[name] += 1
             await asyncio.sleep(pause)
             pause = min(pause * 2, 15.0)
 
@@ -236,7 +242,8 @@ class Rooms:
                 # changes come often: each destination is asked for its key now and then
                 if time.monotonic() >= asked.get(tid, 0.0) + _ASK:
                     asked[tid] = time.monotonic()
-                    await self._make_offer(tid, peer)
+                    with about(tid):
+                        await self._make_offer(tid, peer)
             await self.changed.wait(seen, _ASK if waiting else 30.0)
 
     async def _make_offer(self, tid: Tid, peer: SiteId) -> None:
@@ -257,17 +264,20 @@ class Rooms:
             seen = self.changed.seen
             found = await self.db.run(
                 lambda con: rows(
-                    con, "SELECT cid, study FROM spools WHERE ended=0 AND dropped=0 AND k_sealed IS NOT NULL"
+                    con,
+                    "SELECT cid, study, (SELECT min(tid) FROM sends WHERE sends.cid=spools.cid) AS tid FROM spools"
+                    " WHERE ended=0 AND dropped=0 AND k_sealed IS NOT NULL",
                 )
             )
-            wanted = {Cid(r["cid"]): str(r["study"]) for r in found}
+            wanted = {Cid(r["cid"]): (str(r["study"]), r["tid"]) for r in found}
             for cid in [c for c in self._packers if c not in wanted or self._packers[c].done()]:
                 self._packers.pop(cid).cancel()
-            for cid, study in wanted.items():
+            for cid, (study, tid) in wanted.items():
                 if cid not in self._packers:
-                    self._packers[cid] = asyncio.create_task(
-                        self._keep("packer", self._packer(cid, study).run)
-                    )
+                    with about(tid):  # a task keeps what is said where it begins
+                        self._packers[cid] = asyncio.create_task(
+                            self._keep("packer", self._packer(cid, study).run)
+                        )
             await self.changed.wait(seen, 30.0)
 
     def _packer(self, cid: Cid, study: str) -> Packer:
@@ -286,9 +296,10 @@ class Rooms:
                 self._deliveries.pop(tid).cancel()
             for tid in wanted - self._deliveries.keys():
                 if self.scu is not None:
-                    self._deliveries[tid] = asyncio.create_task(
-                        self._keep("delivery", self._delivery(tid).run)
-                    )
+                    with about(tid):
+                        self._deliveries[tid] = asyncio.create_task(
+                            self._keep("delivery", self._delivery(tid).run)
+                        )
             await self.inbox.moved.wait(seen, 30.0)
 
     def _delivery(self, tid: Tid) -> Delivery:

@@ -13,8 +13,9 @@ import structlog
 
 from clients.gateway.clock import Clock
 from clients.gateway.errors import AbsentError, DiskFullError, GatewayError, RelayDownError
+from clients.gateway.log import about
 from clients.gateway.peers.outbox import acknowledged
-from clients.gateway.peers.pins import Pins
+from clients.gateway.peers.pins import Peer, Pins
 from clients.gateway.peers.relay import RelayClient, RelayRefusal, SiteEntry
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.sending.doors import Doors
@@ -26,6 +27,9 @@ from transfer.ids import SiteId
 from transfer.messages import Ack, Close, Offer, Receipt, Release, name_of, open_message, peek
 
 log = structlog.get_logger()
+_OF_A_TRANSFER: dict[str, type[Offer | Release | Close | Receipt]] = {
+    kind.NAME: kind for kind in (Offer, Release, Close, Receipt)
+}
 _AT_ONCE = 16
 _REST = 2.0
 """Seconds before what a full disk did not take is tried again."""
@@ -106,8 +110,6 @@ class Dispatch:
                 await self._doors.handle(entry)
             elif isinstance(entry.body, str):
                 await self._message(entry.body, SiteId.parse(entry.source))
-        except AbsentError:
-            log.info("message for a transfer that is not here dropped")
         except TransferError as why:
             log.warning("message dropped", code=why.code)
 
@@ -118,21 +120,30 @@ class Dispatch:
             error = UnknownSiteError()
             await self._db.run(lambda con: audit.alarm(con, None, error.code, error.sentence, now))
             raise error
-        match name_of(text):
-            case Offer.NAME:
-                await self._inbox.offer(text, peer)
-            case Release.NAME:
-                await self._inbox.later(text, peer, peek(Release, text).tid)
-            case Close.NAME:
-                close = peek(Close, text)
-                if close.state == "DECLINED":
-                    await self._offers.declined(text, source, close.tid)
-                else:
-                    await self._inbox.later(text, peer, close.tid)
-            case Receipt.NAME:
-                await self._offers.receipt(text, source, peek(Receipt, text).tid)
-            case Ack.NAME:
-                ack = open_message(Ack, text, source)
-                await self._db.run(lambda con: acknowledged(con, ack.of, source))
-            case _:
-                raise HeaderError
+        name = name_of(text)
+        if name == Ack.NAME:
+            ack = open_message(Ack, text, source)
+            await self._db.run(lambda con: acknowledged(con, ack.of, source))
+            return
+        kind = _OF_A_TRANSFER.get(name)
+        if kind is None:
+            raise HeaderError
+        message = peek(kind, text)
+        with about(message.tid):
+            await self._of_transfer(message, text, peer)
+
+    async def _of_transfer(self, message: Offer | Release | Close | Receipt, text: str, peer: Peer) -> None:
+        try:
+            match message:
+                case Offer():
+                    await self._inbox.offer(text, peer)
+                case Receipt():
+                    await self._offers.receipt(text, peer.site, message.tid)
+                case Close(state="DECLINED"):
+                    await self._offers.declined(text, peer.site, message.tid)
+                case _:
+                    await self._inbox.later(text, peer, message.tid)
+        except AbsentError:
+            log.info("message for a transfer that is not here dropped")
+        except TransferError as why:
+            log.warning("message dropped", code=why.code)

@@ -21,6 +21,7 @@ import structlog
 
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.errors import RelayDownError
+from clients.gateway.log import about
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.store.database import Con, Database, rows
 from transfer.encoding import sha256
@@ -75,12 +76,16 @@ class Outbox:
             seen = self._signal.seen
             due = await self._db.run(self._due)
             if due:
-                await asyncio.gather(*(self._send(row) for row in due))
+                await asyncio.gather(*(self._send_one(row) for row in due))
             if len(due) < _BATCH:
                 await self._signal.wait(seen, 1.0)
 
     def _due(self, con: Con) -> list[sqlite3.Row]:
         return rows(con, _DUE, (self._clock.now(), _BATCH))
+
+    async def _send_one(self, entry: sqlite3.Row) -> None:
+        with about(entry["tid"]):
+            await self._send(entry)
 
     async def _send(self, entry: sqlite3.Row) -> None:
         kind, wait, gone = entry["kind"], _RESEND, entry["kind"] != "queue"

@@ -1,8 +1,9 @@
 """The relay as this gateway sees it: signed requests over HTTPS, outbound only (docs/spec/relay-http.md).
 
 Each call is signed afresh and may be repeated: the relay's answers are idempotent. A failure is one of
-three: `RelayDownError` (no answer, 5xx, 429: try again later), `RelayRefusal` (the relay said no, with its
-code: a repetition changes nothing), or a time-out of a long poll, which is no failure.
+three: `RelayDownError` (no answer, 5xx, 429: try again later; `RelayFullError` where it says that it has no
+room), `RelayRefusal` (the relay said no, with its code: a repetition changes nothing), or a time-out of a
+long poll, which is no failure.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import socket
 import ssl
+from collections import Counter
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,6 +38,8 @@ _ON_THE_WAY = {"hash", "replayed"}
 """Refusals of a request that something between us and the relay cut off, changed or sent twice."""
 _DAMAGED = "A request was damaged on its way to the relay. It is sent again; check the network if this stays."
 Method = Literal["GET", "PUT", "POST", "DELETE"]
+ANSWERS = ("ok", "refused", "full", "down")
+"""How a call may end: done, refused for good, no room for us, no answer."""
 T = TypeVar("T")
 _Number = Annotated[int, Meta(ge=0, lt=2**53)]
 
@@ -48,6 +52,19 @@ class RelayRefusal(GatewayError):
     def __init__(self, status: int, code: str) -> None:
         self.status = status
         super().__init__(code=f"relay-{code}")
+
+
+class RelayFullError(RelayDownError):
+    """The relay has no room left for this hospital. Sending goes on by itself once there is; call its operator."""
+
+    code = "relay-quota"
+
+
+_FULL = {
+    "quota": "",
+    "disk": "The relay's disk is full. Sending goes on by itself once there is room; call the relay's operator.",
+}
+"""What a 507 may say (docs/spec/relay-http.md)."""
 
 
 class SiteEntry(msgspec.Struct, frozen=True):
@@ -116,6 +133,8 @@ class RelayClient:
         parts = urlsplit(url)
         self.origin = f"{parts.scheme}://{parts.netloc.lower()}"  # what we sign for (RFC 6454 4)
         self.skew = 0
+        self.answers: Counter[str] = Counter(dict.fromkeys(ANSWERS, 0))
+        """How calls ended, since the start."""
         self._key, self._clock, self._random = key, clock, random
         tls = tls_context(ca_file) if parts.scheme == "https" else False
         self._tls: ssl.SSLContext | bool = tls
@@ -140,13 +159,27 @@ class RelayClient:
         """The body of a 2xx answer. Raises `RelayDownError` or `RelayRefusal`."""
         skew = self.skew
         try:
-            return await self._call(method, path, body, timeout)
+            return await self._counted(method, path, body, timeout)
         except RelayRefusal as why:
             if why.status != 412 or self.skew == skew:
                 raise
-        return await self._call(
-            method, path, body, timeout
-        )  # our clock was set: now the relay's time is known
+        # our clock was set: now the relay's time is known
+        return await self._counted(method, path, body, timeout)
+
+    async def _counted(self, method: Method, path: str, body: bytes, timeout: aiohttp.ClientTimeout) -> bytes:
+        try:
+            data = await self._call(method, path, body, timeout)
+        except RelayFullError:
+            self.answers["full"] += 1
+            raise
+        except RelayDownError:
+            self.answers["down"] += 1
+            raise
+        except RelayRefusal:
+            self.answers["refused"] += 1
+            raise
+        self.answers["ok"] += 1
+        return data
 
     async def _call(self, method: Method, path: str, body: bytes, timeout: aiohttp.ClientTimeout) -> bytes:
         assert self._session is not None, "the client is not open"
@@ -167,9 +200,11 @@ class RelayClient:
             raise RelayDownError from None
         if answer.status < 300:
             return data
+        code = _code(data)
+        if answer.status == 507 and code in _FULL:
+            raise RelayFullError(_FULL[code], code=f"relay-{code}")
         if answer.status == 429 or answer.status >= 500:
             raise RelayDownError
-        code = _code(data)
         if code in _ON_THE_WAY:
             raise RelayDownError(_DAMAGED)
         raise RelayRefusal(answer.status, code)

@@ -18,6 +18,7 @@ import structlog
 
 from clients.gateway.clock import Signal
 from clients.gateway.errors import RelayDownError
+from clients.gateway.log import about
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import PackLine, RelayClient, RelayRefusal
 from clients.gateway.store.database import Con, Database, quoted, rows, value
@@ -66,13 +67,17 @@ class Prefetch:
             while True:
                 seen = self._moved.seen
                 found = await self._db.run(
-                    lambda con: rows(con, f"SELECT DISTINCT cid FROM receives WHERE state IN ({_OPEN})")
+                    lambda con: rows(
+                        con,
+                        f"SELECT cid, min(tid) AS tid FROM receives WHERE state IN ({_OPEN}) GROUP BY cid",
+                    )
                 )
-                wanted = {Cid(r["cid"]) for r in found}
-                for cid in wanted - self._tasks.keys():
+                wanted = {Cid(r["cid"]): r["tid"] for r in found}
+                for cid in wanted.keys() - self._tasks.keys():
                     self.signal(cid)
-                    self._tasks[cid] = asyncio.create_task(self._follow(cid))
-                for cid in self._tasks.keys() - wanted:
+                    with about(wanted[cid]):  # a task keeps what is said where it begins
+                        self._tasks[cid] = asyncio.create_task(self._follow(cid))
+                for cid in self._tasks.keys() - wanted.keys():
                     await _end(self._tasks.pop(cid))
                     await self._drop(cid)
                 await self._moved.wait(seen, 30)

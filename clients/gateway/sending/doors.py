@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from clients.gateway.clock import Clock, Random, Signal
+from clients.gateway.log import about
 from clients.gateway.peers.outbox import post
 from clients.gateway.peers.relay import SiteEntry, slot_path
 from clients.gateway.sending.offers import Offers
@@ -74,15 +75,22 @@ class Doors:
             row = await self._db.run(lambda con: one(con, "SELECT * FROM sends WHERE mailbox=?", (mailbox,)))
             if row is None or row["q_sealed"] is None or row["offer"] is None:
                 return
-            if entry.slot == 1:
-                await self._start(row, mailbox, run, read_body(body, Start))
-            elif entry.slot == 3:
-                await self._prove(row, mailbox, run, read_body(body, Proof))
-            elif entry.slot == 5:
-                await self._wish(row, run, read_body(body, Sealed))
+            with about(row["tid"]):
+                await self._take(row, mailbox, run, entry.slot, body)
         except PeerError as why:
             log.info("phone message dropped", slot=entry.slot, code=why.code)
         self._outbox.set()
+
+    async def _take(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, slot: int, body: bytes) -> None:
+        try:
+            if slot == 1:
+                await self._start(row, mailbox, run, read_body(body, Start))
+            elif slot == 3:
+                await self._prove(row, mailbox, run, read_body(body, Proof))
+            elif slot == 5:
+                await self._wish(row, run, read_body(body, Sealed))
+        except PeerError as why:
+            log.info("phone message dropped", slot=slot, code=why.code)
 
     # m1 -> m2
 

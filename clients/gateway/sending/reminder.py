@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 
 from clients.gateway.errors import RelayDownError
+from clients.gateway.log import about
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.sending.offers import hello_of
 from clients.gateway.sending.uploader import Uploader
@@ -39,10 +41,14 @@ class Reminder:
             lambda con: rows(con, "SELECT * FROM sends WHERE state IN ('OFFERED', 'RELEASED')")
         )
         for row in found:
-            with contextlib.suppress(RelayDownError, RelayRefusal):  # the next round tries again
-                await self._relay.add_readers(Cid(row["cid"]), row["offer"])
-            if row["state"] == "OFFERED":
-                with contextlib.suppress(RelayDownError, RelayRefusal):
-                    await self._relay.put_hello(MailboxId(row["mailbox"]), hello_of(row, self._identity.site))
+            with about(row["tid"]):
+                await self._remind(row)
+
+    async def _remind(self, row: sqlite3.Row) -> None:
+        with contextlib.suppress(RelayDownError, RelayRefusal):  # the next round tries again
+            await self._relay.add_readers(Cid(row["cid"]), row["offer"])
+        if row["state"] == "OFFERED":
             with contextlib.suppress(RelayDownError, RelayRefusal):
-                await self._uploader.recheck(Cid(row["cid"]))
+                await self._relay.put_hello(MailboxId(row["mailbox"]), hello_of(row, self._identity.site))
+        with contextlib.suppress(RelayDownError, RelayRefusal):
+            await self._uploader.recheck(Cid(row["cid"]))

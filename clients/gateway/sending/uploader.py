@@ -18,8 +18,9 @@ import structlog
 
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.errors import DiskFullError, RelayDownError
+from clients.gateway.log import about
 from clients.gateway.meter import Meter
-from clients.gateway.peers.relay import RelayClient, RelayRefusal
+from clients.gateway.peers.relay import RelayClient, RelayFullError, RelayRefusal
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, quoted, rows
 from transfer.ids import Cid
@@ -28,6 +29,8 @@ from transfer.states import OPEN_SENDER
 
 log = structlog.get_logger()
 STREAMS = 4
+_FULL_REST = 5.0
+"""Seconds before a relay that had no room is asked again."""
 _FINAL = {409, 410, 413}
 """The relay's refusals that a repetition does not change."""
 _PAGES = 1000
@@ -56,6 +59,8 @@ class Uploader:
         self._flying: set[tuple[Cid, int]] = set()
         self._done: list[tuple[int, Cid, int]] = []
         self._landed = asyncio.Event()
+        self._full: set[Cid] = set()
+        """Studies for which the relay had no room, and has taken nothing since."""
         self.meter = Meter()
         self.meters: dict[Cid, Meter] = {}
 
@@ -99,6 +104,10 @@ class Uploader:
             return self._land(2, pack)
         try:
             await self._relay.put_pack(pack.cid, pack.n, pack.kind, ct)
+        except RelayFullError as why:
+            self._full.add(pack.cid)
+            await self._alarm(pack, why.code, why.sentence)
+            await asyncio.sleep(_FULL_REST)
         except RelayDownError:
             await asyncio.sleep(0.5)
         except RelayRefusal as why:
@@ -125,27 +134,31 @@ class Uploader:
             await self._landed.wait()
             self._landed.clear()
             batch = list(self._done)
+            relieved = self._full & {cid for state, cid, _ in batch if state == 1}
             try:
-                await self._db.run(partial(_mark_all, batch=batch))
+                await self._db.run(partial(_mark_all, batch=batch, relieved=relieved))
             except DiskFullError:
                 self._landed.set()  # the relay has them; it is said once there is room
                 await asyncio.sleep(0.5)
                 continue
             del self._done[: len(batch)]
+            self._full -= relieved
             self._changed.set()
             await asyncio.sleep(0.02)
 
     async def _alarm(self, pack: _Pack, code: str, sentence: str) -> None:
         """At the transfers that still need the pack: what is on its way at an end is refused, rightly."""
-        log.error("pack not uploaded", code=code)
         now = self._clock.now()
 
         def work(con: Con) -> None:
             sql = f"SELECT tid FROM sends WHERE cid=? AND state IN ({quoted(OPEN_SENDER)})"
             for row in rows(con, sql, (pack.cid,)):
+                with about(row["tid"]):
+                    log.error("pack not uploaded", code=code)
                 audit.alarm(con, row["tid"], code, sentence, now)
 
         await self._db.run(work)
+        self._changed.set()
 
     async def recheck(self, cid: Cid) -> None:
         """Compares the relay's list with ours and sends again what it lost, or did not take before. Raises
@@ -191,8 +204,14 @@ class Uploader:
             self.meters.pop(cid, None)
 
 
-def _mark_all(con: Con, batch: list[tuple[int, Cid, int]]) -> None:
+def _mark_all(con: Con, batch: list[tuple[int, Cid, int]], relieved: set[Cid]) -> None:
     con.executemany("UPDATE packs SET uploaded=? WHERE cid=? AND n=?", batch)
+    for cid in relieved:  # the relay has room again: the alarm would mislead
+        con.execute(
+            "DELETE FROM alarms WHERE code IN ('relay-quota', 'relay-disk')"
+            " AND tid IN (SELECT tid FROM sends WHERE cid=?)",
+            (cid,),
+        )
 
 
 def _forget_spool(con: Con, cid: Cid) -> None:

@@ -2,12 +2,23 @@
 
 Subjects are our own ids (tid, study id), never a name or a UID. SQLite triggers refuse UPDATE and DELETE;
 `verify` finds a line that was changed with the file open in another program.
+
+What is recorded here is said in the program's log too, without who and why: the action, and the transfer or
+study that it was done to. What staff looked at is not; it would drown the rest.
 """
 
 from __future__ import annotations
 
-from clients.gateway.store.database import Con, one, rows
+import re
+
+from clients.gateway.store.database import Con, after_commit, one, rows
 from transfer.encoding import sha256
+
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+_SHOWN = "page:"
+"""How the actions of the staff pages begin (`console.trail`)."""
+_FIELDS = {"transfer": "tid", "incoming": "tid", "receipt": "tid", "study": "study"}
+"""What the subject of an action is, by the action's first word, where it is an id of ours."""
 
 
 def record(con: Con, actor: str, action: str, subject: str, detail: str, now: int) -> None:
@@ -18,6 +29,14 @@ def record(con: Con, actor: str, action: str, subject: str, detail: str, now: in
         "INSERT INTO audit (at, actor, action, subject, detail, hash) VALUES (?,?,?,?,?,?)",
         (now, actor, action, subject, detail, sha256(last["hash"] if last else b"", line)),
     )
+    if not action.startswith(_SHOWN):
+        after_commit(action, **_subject(action, subject))
+
+
+def _subject(action: str, subject: str) -> dict[str, str]:
+    """The id that a line of the log may carry. A member of staff's name is none."""
+    field = _FIELDS.get(action.partition(".")[0], "")
+    return {field: subject} if field and _ID.match(subject) else {}
 
 
 def verify(con: Con) -> int:
@@ -46,4 +65,5 @@ def alarm(con: Con, tid: bytes | None, code: str, sentence: str, now: int) -> bo
         con.execute(
             "INSERT INTO alarms (tid, code, sentence, at) VALUES (?,?,?,?)", (tid, code, sentence, now)
         )
+        after_commit("alarm", code=code, **({"tid": bytes(tid).hex()} if tid is not None else {}))
     return not known
