@@ -21,9 +21,11 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from clients.gateway.clock import system_random
+from clients.gateway.dicom.finder import STUDY_ROOT
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.errors import DiskFullError
 from clients.gateway.receiving import delivery as module
+from clients.gateway.receiving import ledger
 from clients.gateway.receiving.delivery import Delivery
 from clients.gateway.receiving.inbox import NO_END
 from clients.gateway.receiving.prefetch import Prefetch
@@ -40,24 +42,34 @@ DEADLINE = 7200
 
 
 class Pacs:
-    """A PACS of its own: counts what it is sent, refuses whom it is told to, and may be held."""
+    """A PACS of its own: counts what it is sent, refuses whom it is told to, may be held, and may answer queries."""
 
     def __init__(self, look: Callable[[], None] = lambda: None) -> None:
         self.port = free_port()
         self.seen: Counter[str] = Counter()
         self.bytes: dict[str, bytes] = {}
         self.answers: dict[str, int] = {}
-        self.go_on = threading.Event()
+        self.late: set[str] = set()
+        """Whose answer is held until `stop`."""
+        self.go_on, self._end = threading.Event(), threading.Event()
         self.go_on.set()
         self.look = look
+        self.asked: Counter[str] = Counter()
+        """Queries for each SOP Instance UID."""
+        self.queries = False
         self._server: Any = None
 
     def start(self) -> Pacs:
+        self._end.clear()
         ae = AE("PACS")
         ae.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
         ae.add_supported_context(Verification)
+        if self.queries:
+            ae.add_supported_context(STUDY_ROOT)
         self._server = ae.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            ("127.0.0.1", self.port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find)],
         )
         return self
 
@@ -69,10 +81,25 @@ class Pacs:
         status = self.answers.get(uid, 0)
         if status == 0:
             self.bytes[uid] = hashlib.sha256(event.request.DataSet.getvalue()).digest()
+        if uid in self.late:
+            self._end.wait(PATIENCE)
         return status
+
+    def _find(self, event: Any) -> Iterator[tuple[int, Any]]:
+        uid = event.identifier.SOPInstanceUID
+        self.asked[uid] += 1
+        if uid in self.bytes:
+            yield 0xFF00, event.identifier
+
+    def answer_queries(self) -> None:
+        """From now on, as after a change of its settings."""
+        self.stop()
+        self.queries = True
+        self.start()
 
     def stop(self) -> None:
         self.go_on.set()
+        self._end.set()
         if self._server is not None:
             self._server.shutdown()
             self._server = None
@@ -176,8 +203,9 @@ class Party:
         await self.r.execute("UPDATE in_packs SET size=?, kind=? WHERE n=?", len(ct), kind, n)
 
     @asynccontextmanager
-    async def scu(self) -> AsyncIterator[StoreScu]:
-        scu = StoreScu(Destination(aet="PACS", host="127.0.0.1", port=self.pacs.port, calling_aet="TRAUMATX"))
+    async def scu(self, **times: float) -> AsyncIterator[StoreScu]:
+        to = Destination(aet="PACS", host="127.0.0.1", port=self.pacs.port, calling_aet="TRAUMATX")
+        scu = StoreScu(msgspec.structs.replace(to, **times))
         await scu.start()
         try:
             yield scu
@@ -273,20 +301,96 @@ async def test_images_arrive_while_packs_still_come(party: Party) -> None:
 # Exactly once
 
 
-async def test_each_state_of_the_ledger_after_a_restart(party: Party) -> None:
-    """`stored` and `failed` are settled; `sending` is unknown and goes again; so does what was only listed."""
-    await party.study(*images(5))
-    for no, state in enumerate(("stored", "sending", "failed", "listed")):
+async def crashed(party: Party, *states: str) -> None:
+    """The ledger of a run that ended at once: the state of each item in turn."""
+    for no, state in enumerate(states):
         await party.r.execute(
-            "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at)"
-            " VALUES ('PACS@here',?,?,?,0,x'00',?,0)",
-            party.uids[no], party.tid, no, state,
+            "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at, proof)"
+            " VALUES ('PACS@here',?,?,?,0,x'00',?,0,?)",
+            party.uids[no], party.tid, no, state, "store" if state == "stored" else "",
         )  # fmt: skip
+
+
+async def notes(party: Party) -> dict[int, tuple[str, str]]:
+    """Proof and note of each item."""
+    found = await party.r.rows("SELECT no, proof, note FROM ledger WHERE tid=?", party.tid)
+    return {r["no"]: (r["proof"], r["note"]) for r in found}
+
+
+async def test_each_state_of_the_ledger_after_a_restart(party: Party) -> None:
+    """`stored` and `failed` are settled; `sending` goes again to a PACS that cannot be asked; what was listed goes."""
+    await party.study(*images(5))
+    await crashed(party, "stored", "sending", "failed", "listed")
     await party.deliver()
     seen = {no: party.pacs.seen[uid] for no, uid in party.uids.items()}
     assert seen == {0: 0, 1: 1, 2: 0, 3: 1, 4: 1}
     assert await party.ledger() == {0: "stored", 1: "stored", 2: "failed", 3: "stored", 4: "stored"}
+    assert (await notes(party))[1] == ("store", "resent")
+    assert [note for _, note in (await notes(party)).values()].count("resent") == 1
     assert (await party.receipt()).gaps == [2]
+
+
+async def test_what_may_be_there_is_asked_for_before_it_is_sent(party: Party) -> None:
+    """Found: not sent. Not found: sent. What never was on its way is not asked for."""
+    await party.study(*images(4))
+    party.pacs.answer_queries()
+    await crashed(party, "stored", "sending", "sending")
+    party.pacs.bytes[party.uids[1]] = b"from before"
+    await party.deliver()
+    assert {no: party.pacs.seen[uid] for no, uid in party.uids.items()} == {0: 0, 1: 0, 2: 1, 3: 1}
+    assert {no: party.pacs.asked[uid] for no, uid in party.uids.items()} == {0: 0, 1: 1, 2: 1, 3: 0}
+    assert await notes(party) == {0: ("store", ""), 1: ("find", ""), 2: ("store", ""), 3: ("store", "")}
+    receipt = await party.receipt()
+    assert (receipt.state, receipt.gaps, receipt.proof) == ("COMPLETE", [], "store")
+
+
+async def test_a_receipt_that_rests_on_queries_alone_says_so(party: Party) -> None:
+    await party.study(*images(3))
+    party.pacs.answer_queries()
+    await crashed(party, *["sending"] * 3)
+    party.pacs.bytes = await party.originals()
+    await party.deliver()
+    assert party.pacs.seen == {}
+    receipt = await party.receipt()
+    assert (receipt.state, receipt.proof) == ("COMPLETE", "find")
+
+
+async def test_an_answer_that_comes_too_late_is_asked_for(
+    party: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The PACS stores it, and says so after our time-out: it is not sent twice."""
+    monkeypatch.setattr(module, "_RETRY_FIRST", 0.02)
+    await party.study(*images(3))
+    party.pacs.answer_queries()
+    party.pacs.late.add(party.uids[1])
+    async with party.scu(response=1.0) as scu, asyncio.timeout(PATIENCE):
+        await party.delivery(scu).run()
+    assert (await party.row())["state"] == "COMPLETE"
+    assert set(party.pacs.seen.values()) == {1}
+    assert (await notes(party))[1] == ("find", "")
+    assert await party.r.alarms(party.tid) == ["pacs"]
+
+
+async def test_a_pacs_that_is_away_is_asked_once_it_is_back(
+    party: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_FIRST", 0.02)
+    await party.study(*images(2))
+    await crashed(party, "sending", "sending")
+    party.pacs.bytes = await party.originals()
+    party.pacs.stop()
+    party.pacs.queries = True
+    async with party.scu() as scu, running(party.delivery(scu).run()) as (task,):
+
+        async def alarmed() -> bool:
+            return await party.r.alarms(party.tid) == ["pacs"]
+
+        await eventually(alarmed)
+        party.pacs.start()
+        async with asyncio.timeout(PATIENCE):
+            await task
+    assert party.pacs.seen == {}
+    assert (await party.receipt()).proof == "find"
 
 
 async def test_a_crash_at_any_commit(party: Party) -> None:
@@ -314,7 +418,8 @@ async def test_the_same_delivery_again_after_a_full_disk(
     party: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What could be written is written once there is room; nothing is torn down, nothing is sent twice."""
-    monkeypatch.setattr(module, "_REST", 0.01)
+    monkeypatch.setattr(module, "REST", 0.01)
+    monkeypatch.setattr(ledger, "REST", 0.01)
     await party.study(*images(4))
     async with party.scu() as scu, asyncio.timeout(PATIENCE):
         for n in range(4, 10):
@@ -531,25 +636,31 @@ async def change_an_item(party: Party, no: int, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "why"),
     [
-        {"hash": Digest(b"?" * 32)},
-        {"codec": "unknown"},
-        {"original": 5},
-        {"original": 2**40},
-        {"sop_class": ".."},
-        {"syntax": "1.2.3.."},
+        ({"hash": Digest(b"?" * 32)}, "hash"),
+        ({"codec": "unknown"}, "codec"),
+        ({"original": 5}, "codec"),
+        ({"original": 2**40}, "hash"),
+        ({"sop_class": ".."}, "dicom-uid"),
+        ({"sop_class": "1.2.840.10008.5.1.4.1.1.4"}, "dicom-uid-mismatch"),
+        ({"sop_uid": "2.25.999"}, "dicom-uid-mismatch"),
+        ({"syntax": "1.2.3.."}, "dicom-uid"),
     ],
-    ids=["hash", "codec", "short", "huge", "class", "syntax"],
+    ids=["hash", "codec", "short", "huge", "no class", "other class", "other instance", "syntax"],
 )
-async def test_an_item_that_does_not_restore_is_one_gap(party: Party, change: dict[str, Any]) -> None:
+async def test_an_item_that_does_not_restore_is_one_gap(
+    party: Party, change: dict[str, Any], why: str
+) -> None:
     await party.study(*images(5))
     await change_an_item(party, 3, **change)
     await party.deliver()
     receipt = await party.receipt()
     assert (receipt.state, receipt.gaps) == ("PARTIAL", [3])
     assert len(party.pacs.bytes) == 4
-    assert party.pacs.seen[party.uids[3]] == 0
+    assert not party.pacs.seen.keys() & {party.uids[3], change.get("sop_uid")}
+    failed = await party.r.one("SELECT * FROM ledger WHERE state='failed'")
+    assert failed["note"] == why
 
 
 async def test_images_that_the_sender_lost(party: Party) -> None:

@@ -17,6 +17,7 @@ import structlog
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.peers.outbox import post
 from clients.gateway.peers.pins import Peer, Pins
+from clients.gateway.receiving import settling
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
@@ -259,12 +260,13 @@ class Inbox:
         state: Literal["COMPLETE", "PARTIAL"] = "COMPLETE" if whole else "PARTIAL"
         receipt = Receipt(
             v=1, tid=tid, offer=jws.digest(row["offer"]), grant=jws.digest(self._grant(row)),
-            manifest=jws.digest(last), state=state, proof="store", gaps=gaps[:4000], iat=now,
+            manifest=jws.digest(last), state=state, proof=settling.proof_of(con, tid), gaps=gaps[:4000], iat=now,
         )  # fmt: skip
         text = sign_message(receipt, self._identity.key)
         con.execute("UPDATE receives SET receipt=? WHERE tid=?", (text, tid))
         post(con, "queue", bytes(row["peer"]).hex(), text, tid, now)
-        audit.record(con, "gateway", f"receipt.{state.lower()}", tid.hex(), f"gaps {len(gaps)}", now)
+        account = f"gaps {len(gaps)}, {settling.account(con, tid)}"
+        audit.record(con, "gateway", f"receipt.{state.lower()}", tid.hex(), account, now)
         return True
 
     def _grant(self, row: sqlite3.Row) -> str:

@@ -1,0 +1,159 @@
+"""What the PACS has of one transfer, on disk: one row for each (destination, SOP Instance UID, transfer).
+
+    listed -> sending -> stored | failed
+
+`sending` is on disk before the first byte goes to the PACS, so after a crash it means: not known. `settling`
+says what is done about those. `stored` and `failed` are final, and say what they rest on: `proof` is `store`
+(the PACS's answer to a C-STORE) or `find` (its answer to a query), `status` is the PACS's own, `note` is ours.
+
+Results are booked in batches, one commit for all that came meanwhile. What a full disk or another fault did
+not let in is kept and booked later: the PACS has it all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+import structlog
+
+from clients.gateway.clock import Clock, Signal
+from clients.gateway.errors import DiskFullError
+from clients.gateway.store.database import Con, Database, rows, value
+from transfer.ids import Tid
+from transfer.messages import ItemEntry
+
+log = structlog.get_logger()
+REST = 2.0
+"""Seconds before what a full disk did not take is written again."""
+_MARKED = 32
+"""Items that one commit marks as on their way."""
+_PAUSE = 0.02
+"""Seconds in which results gather for one commit."""
+
+Proof = Literal["", "store", "find"]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of item `no`; `proof` is empty where the PACS does not have it."""
+
+    no: int
+    proof: Proof
+    status: int | None = None
+    note: str = ""
+
+    @property
+    def state(self) -> str:
+        """Of its row."""
+        return "stored" if self.proof else "failed"
+
+
+class Ledger:
+    """The rows of one transfer at one destination."""
+
+    def __init__(self, tid: Tid, destination: str, db: Database, clock: Clock, changed: Signal) -> None:
+        self._tid, self._destination = tid, destination
+        self._db, self._clock, self._changed = db, clock, changed
+        self.settled: set[int] = set()
+        """Items that were stored or had failed when `load` looked."""
+        self.unknown: set[int] = set()
+        """Items that were on their way then: they may be in the PACS."""
+        self._marked = 0
+        self._results: list[Result] = []
+        self._more = asyncio.Event()
+        self._booking = asyncio.Lock()
+
+    def load(self, con: Con) -> None:
+        """Reads what an earlier run left."""
+        # another PACS than before the restart: what the old one holds, the new one does not
+        con.execute("DELETE FROM ledger WHERE tid=? AND destination<>?", (self._tid, self._destination))
+        found = rows(con, "SELECT no, state FROM ledger WHERE tid=? AND state<>'listed'", (self._tid,))
+        self.unknown = {r["no"] for r in found if r["state"] == "sending"}
+        self.settled = {r["no"] for r in found} - self.unknown
+        self._marked = 0
+
+    def list_items(self, con: Con, items: Sequence[ItemEntry]) -> None:
+        """A record has named `items`."""
+        now = self._clock.now()
+        con.executemany(
+            "INSERT OR IGNORE INTO ledger (destination, sop_uid, tid, no, series, hash, state, at)"
+            " VALUES (?,?,?,?,?,?,'listed',?)",
+            [(self._destination, x.sop_uid, self._tid, x.no, x.series, x.hash, now) for x in items],
+        )
+
+    async def sending(self, no: int, listed: int) -> None:
+        """On disk before the first byte goes: `no` may be at the PACS. One commit says it for the next few of the
+        `listed` items too.
+        """
+        if no < self._marked:
+            return
+        self._marked = min(no + _MARKED, listed)
+        await self.write(
+            lambda con: con.execute(
+                "UPDATE ledger SET state='sending' WHERE tid=? AND state='listed' AND no>=? AND no<?",
+                (self._tid, no, self._marked),
+            )
+        )
+
+    def settle(self, result: Result) -> None:
+        """Takes a result, to be booked soon."""
+        self._results.append(result)
+        self._more.set()
+
+    async def book(self) -> None:
+        """Books results as they come, until cancelled."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            try:
+                await self.flush()
+            except DiskFullError:
+                self._more.set()
+                await asyncio.sleep(REST)
+            await asyncio.sleep(_PAUSE)
+
+    async def flush(self) -> None:
+        """Books all results so far. One at a time: whoever comes second finds what the first took booked, or to do."""
+        async with self._booking:
+            results, self._results = self._results, []
+            if not results:
+                return
+            try:
+                await self._db.run(lambda con: self._write_results(con, results))
+            except BaseException:
+                self._results = results + self._results
+                raise
+        self._changed.set()
+
+    def _write_results(self, con: Con, results: list[Result]) -> None:
+        now = self._clock.now()
+        con.executemany(
+            "UPDATE ledger SET state=?, proof=?, status=?, note=?, at=? WHERE tid=? AND no=?",
+            [(r.state, r.proof, r.status, r.note, now, self._tid, r.no) for r in results],
+        )
+        con.execute(
+            "UPDATE receives SET first_stored_at=CASE first_stored_at WHEN 0 THEN ? ELSE first_stored_at END,"
+            " last_stored_at=? WHERE tid=?",
+            (now if any(r.proof for r in results) else 0, now, self._tid),
+        )
+
+    async def missing(self) -> int:
+        """Items that are listed and not stored."""
+        found: int = await self._db.run(
+            lambda con: value(
+                con, "SELECT count(*) FROM ledger WHERE tid=? AND state<>'stored'", (self._tid,)
+            )
+        )
+        return found
+
+    async def write(self, work: Callable[[Con], object]) -> None:
+        """A transaction, once there is room for it: nothing else is torn down for want of it."""
+        while True:
+            try:
+                await self._db.run(work)
+                return
+            except DiskFullError as why:
+                log.error("a delivery waits", code=why.code)
+            await asyncio.sleep(REST)

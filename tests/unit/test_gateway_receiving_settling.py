@@ -1,0 +1,104 @@
+"""`clients.gateway.receiving.settling`: what the ledger's proofs and notes say to staff, to S and in the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from clients.gateway.dicom.header import InstanceHeader
+from clients.gateway.dicom.statuses import TROUBLES, FindResult, found
+from clients.gateway.receiving.settling import account, ask, proof_of, sentence
+from clients.gateway.store.database import Database
+from transfer.ids import Tid
+
+TID, OTHER = Tid(b"t" * 16), Tid(b"o" * 16)
+HEADER = InstanceHeader(
+    sop_class="1.2",
+    sop_uid="1.2.3",
+    syntax="1.2",
+    study_uid="1.2.1",
+    series_uid="1.2.2",
+    data_offset=0,
+    size=1,
+)
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    made = Database(tmp_path / "gateway.db")
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def rows(db: Database, tid: Tid, *found: tuple[str, str, str]) -> None:
+    """State, proof and note of each item."""
+    await db.run(
+        lambda con: con.executemany(
+            "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at, proof, note)"
+            " VALUES ('PACS@here',?,?,?,0,x'00',?,0,?,?)",
+            [(f"1.2.{no}", tid, no, *row) for no, row in enumerate(found)],
+        )
+    )
+
+
+STORED, FOUND, AGAIN = ("stored", "store", ""), ("stored", "find", ""), ("stored", "store", "resent")
+FAILED = ("failed", "", "refused")
+
+
+@pytest.mark.parametrize(
+    ("ledger", "proof", "words", "line"),
+    [
+        ([], "store", "", "found 0, sent again 0"),
+        ([STORED, STORED], "store", "", "found 0, sent again 0"),
+        ([FOUND, FOUND, FAILED], "find", "", "found 2, sent again 0"),
+        ([FOUND, STORED], "store", "", "found 1, sent again 0"),
+        ([FAILED], "store", "", "found 0, sent again 0"),
+        (
+            [STORED, AGAIN], "store",
+            " The PACS did not answer queries: 1 image that may have been there already was sent again.",
+            "found 0, sent again 1",
+        ),
+        (
+            [FOUND, AGAIN, AGAIN], "store",
+            " The PACS did not answer queries: 2 images that may have been there already were sent again.",
+            "found 1, sent again 2",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_is_said(
+    db: Database, ledger: list[tuple[str, str, str]], proof: str, words: str, line: str
+) -> None:
+    await rows(db, OTHER, FOUND, AGAIN)
+    await rows(db, TID, *ledger)
+    assert await db.run(lambda con: proof_of(con, TID)) == proof
+    assert await db.run(lambda con: sentence(con, TID)) == words
+    assert await db.run(lambda con: account(con, TID)) == line
+
+
+class Says:
+    """A PACS that says one thing."""
+
+    def __init__(self, answer: FindResult) -> None:
+        self.answer = answer
+
+    async def find(self, study: str, series: str, sop_uid: str) -> FindResult:
+        assert (study, series, sop_uid) == ("1.2.1", "1.2.2", "1.2.3")
+        return self.answer
+
+
+async def test_only_a_pacs_that_is_away_is_waited_for() -> None:
+    """Whatever else keeps it from answering would keep it from being sent to for ever."""
+    answers = {code: await ask(cast(Any, Says(found(None, code, there=False))), HEADER) for code in TROUBLES}
+    assert answers.pop("pacs-down") == "away"
+    assert set(answers.values()) == {"mute"}
+    for status, there, answer in (
+        (0, True, "there"),
+        (0, False, "absent"),
+        (0xA700, True, "mute"),
+        (0xC001, False, "mute"),
+    ):
+        assert await ask(cast(Any, Says(found(status, "", there=there))), HEADER) == answer
