@@ -110,18 +110,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def storescp(folder: Path, aet: str = "PACS") -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """DCMTK's storescp, which writes exactly what it reads; (port, process)."""
+def storescp(
+    folder: Path, aet: str = "PACS", tls: tuple[str, ...] = ()
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """DCMTK's storescp, which writes exactly what it reads; (port, process). `tls` are its options for TLS."""
     paths = need("storescp", "echoscu")
     port = free_port()
     folder.mkdir(exist_ok=True)
-    command = [paths["storescp"], "-aet", aet, "-pdu", "131072", "+B", "+uf", "-od", str(folder), "+xa"]
+    command = [paths["storescp"], "-aet", aet, "-pdu", "131072", "+B", "+uf", "-od", str(folder), "+xa", *tls]
     process = subprocess.Popen(
         [*command, str(port)], env=FAST, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         until = time.monotonic() + 30
-        probe = [paths["echoscu"], "-aec", aet, "127.0.0.1", str(port)]
+        probe = [paths["echoscu"], *tls, "-aec", aet, "127.0.0.1", str(port)]
         while subprocess.run(probe, capture_output=True, check=False).returncode:
             assert time.monotonic() < until, "storescp does not listen"
         yield port, process

@@ -94,14 +94,14 @@ class Caller:
             raise NoAssociationError(
                 _REJECTIONS.get((answer.result_source, answer.diagnostic), "pacs-rejected")
             )
-        ended_by = assoc.dul.socket.ended_by  # with TLS 1.3 the PACS judges us after our handshake is over
-        if ended_by is not None:
-            raise NoAssociationError(handshake_trouble(ended_by))
-        if connected.is_set() and not assoc.rejected_contexts:
-            raise NoAssociationError("pacs-silent")
-        if connected.is_set():  # it took none of the contexts, and pynetdicom ended it for that
+        if not connected.is_set():
+            raise NoAssociationError("pacs-down")
+        if assoc.rejected_contexts:  # it took none of the contexts, and pynetdicom ended it for that
             raise NoAssociationError("pacs-context")
-        raise NoAssociationError("pacs-down")
+        if tls is not None and assoc.dul.socket.was_cut:
+            # With TLS 1.3 our handshake is over before the PACS judges us, and its alert may be lost
+            raise NoAssociationError("pacs-tls-refused")
+        raise NoAssociationError("pacs-silent")
 
     def _tls(self) -> ssl.SSLContext | None:
         """Read anew for each association, so that a renewed certificate is taken."""

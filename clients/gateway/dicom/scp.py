@@ -42,7 +42,7 @@ class ScpConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_associations: int = 20
     max_per_address: int = 10
     """Connections from one address."""
-    connects_at_once: int = 200
+    connects_at_once: int = 500
     """Connections that one address may open in a row; a scanner that opens one for each image does so."""
     connects_per_second: float = 20.0
     """And those that it may open in each second after that."""
@@ -130,9 +130,7 @@ class StorageScp:
     async def start(self) -> tuple[str, int]:
         """Listens; returns where. Raises `ConfigError` if it cannot, `GatewayError`."""
         if self._config.tls is not None:
-            await asyncio.to_thread(
-                server_context, self._config.tls
-            )  # what is wrong with its files, in words
+            await asyncio.to_thread(server_context, self._config.tls)  # says what is wrong with its files
         first = await self._door.open(Start(self._config, str(self._spool / INCOMING)))
         if isinstance(first, Ready):
             self._config = msgspec.structs.replace(self._config, port=first.port)

@@ -59,7 +59,8 @@ TROUBLES: dict[str, tuple[Kind, str]] = {
     ),
     "pacs-tls-refused": (
         "retry",
-        "The PACS does not take this gateway's certificate. Give its administrator pacs.tls_cert or its CA.",
+        "The PACS ended the TLS connection: it does not know this gateway's certificate."
+        " Give its administrator pacs.tls_cert or its CA.",
     ),
     "pacs-tls-files": (
         "retry",

@@ -47,6 +47,8 @@ MAX_PDU = 131072
 _MAX_OTHER_PDU = 2**20
 """Bytes of any other PDU: an A-ASSOCIATE-RQ with 128 contexts of every transfer syntax is far below."""
 _MAX_COMMAND = 2**16
+_MAX_DISCARDED = 2**22
+"""Bytes that are read after the end (PS3.8 9.2, Sta13): a peer in the middle of a PDU shall hear that it was ended."""
 _QUEUED = 8
 """PDUs that wait to be sent."""
 _IDLE_WAIT = 0.05
@@ -70,8 +72,9 @@ class Socket(AssociationSocket):  # type: ignore[misc]
     socket: _Connection | None
     _ahead = b""
     """What was read to find out whether there is something to read."""
-    ended_by: ssl.SSLError | None = None
-    """Why TLS ended the connection, if it did."""
+    _discarded = 0
+    was_cut = False
+    """Whether the peer ended the connection, without a word of DICOM."""
 
     def begin(self, stall: float, tls: ssl.SSLContext | None, name: str, patience: float) -> None:
         """Prepares a connection that we opened, with TLS where a context is given: then the peer's certificate must be
@@ -110,21 +113,14 @@ class Socket(AssociationSocket):  # type: ignore[misc]
             self._ahead += sock.recv(1)
         except ssl.SSLWantReadError:
             return False
-        except OSError:
-            pass  # whoever reads is told again
+        except OSError:  # whoever reads is told again
+            self.was_cut = True
         finally:
             sock.settimeout(patience)
         return True
 
     def recv(self, nr_bytes: int) -> bytearray:
         """`nr_bytes`, or fewer if the peer went away. Raises `TimeoutError`, also where they come drop by drop."""
-        try:
-            return self._recv(nr_bytes)
-        except ssl.SSLError as why:
-            self.ended_by = why
-            raise
-
-    def _recv(self, nr_bytes: int) -> bytearray:
         data = bytearray(nr_bytes)
         have = min(nr_bytes, len(self._ahead))
         data[:have], self._ahead = self._ahead[:have], self._ahead[have:]
@@ -134,6 +130,7 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         while have < nr_bytes:
             got = sock.recv_into(view[have:])
             if not got:
+                self.was_cut = True
                 return data[:have]
             have += got
             if have < nr_bytes and time.monotonic() > until:
@@ -141,11 +138,13 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         return data
 
     def discard(self) -> bool:
-        """Throws away what is there to read; False if the peer has closed."""
+        """Throws away what is there to read; False if the peer has closed, or goes on and on."""
         try:
-            return bool(cast(socket.socket, self.socket).recv(_MAX_COMMAND))
+            got = len(cast(socket.socket, self.socket).recv(_MAX_COMMAND))
         except (OSError, AttributeError):
             return False
+        self._discarded += got
+        return bool(got) and self._discarded < _MAX_DISCARDED
 
     def send_buffers(self, *buffers: bytes | memoryview) -> None:
         """Writes all of `buffers`. A peer that went away or does not take them becomes Evt17 (PS3.8 9.2.1)."""
@@ -162,8 +161,7 @@ class Socket(AssociationSocket):  # type: ignore[misc]
                 if left:
                     left[0] = left[0][sent:]
         except (OSError, AttributeError) as why:
-            if isinstance(why, ssl.SSLError):
-                self.ended_by = why
+            self.was_cut = not isinstance(why, TimeoutError)
             self.event_queue.put("Evt17")
 
     def send(self, bytestream: bytes) -> None:
