@@ -10,7 +10,10 @@ from clients.commands.lazy import LazyGroup, Place
 
 COMMANDS = {
     "relay": Place("clients.commands.relay:relay", "The blind relay between hospitals: run, enroll, sites, dismiss."),
-    "gateway": Place("clients.commands.gateway:gateway", "A hospital's gateway: init, run, card, pin, unpin, echo."),
+    "gateway": Place(
+        "clients.commands.gateway:gateway",
+        "A hospital's gateway: init, run, card, pin, unpin, backup, restore, echo.",
+    ),
     "user": Place("clients.commands.gateway:user", "Members of staff who may use the pages: add, remove."),
     "send": Place(
         "clients.commands.send:send", "Send a study; 0 only when every image is in the other PACS."

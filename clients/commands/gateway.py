@@ -1,4 +1,4 @@
-"""`gateway init|run|card|pin|unpin|echo` and `user add|remove`: the groups, and where their commands are."""
+"""`gateway init|run|card|pin|...` and `user add|remove`: the groups, and where their commands are."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ GATEWAY = {
         "clients.commands.engine:pin", "Pair with the site of CARD after comparing its fingerprint."
     ),
     "unpin": Place("clients.commands.engine:unpin", "Trust SITE no more, and stop what is on its way there."),
+    "backup": Place("clients.commands.backup:backup", "Copy what cannot be made anew into FILE; it may run."),
+    "restore": Place("clients.commands.backup:restore", "Make a gateway anew in DIR from the backup FILE."),
     "echo": Place("clients.commands.engine:echo", "Check the relay, the clock and the PACS, in words."),
 }
 USER = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from clients.gateway.clock import Clock, SystemClock, system_random
 from clients.gateway.config import load_config, render_config
 from clients.gateway.errors import ConfigError
+from clients.gateway.store.backup import MARK
 from clients.gateway.store.database import Con, Database, value
 from clients.gateway.store.vault import Vault
 from transfer.sites import Identity
@@ -52,6 +53,8 @@ async def _create(folder: Path, vault: Vault) -> Identity:
 
 def read_identity(con: Con, vault: Vault) -> Identity:
     """This site's identity. Raises `ConfigError`."""
+    if value(con, "SELECT 1 FROM own WHERE k=?", (MARK,)):
+        raise ConfigError("This database is a copy from a backup. Use `gateway restore` with the whole backup.")
     sealed = value(con, "SELECT v FROM own WHERE k='identity'")
     if sealed is None:
         raise ConfigError("This gateway has no identity. Restore the folder from its backup.")

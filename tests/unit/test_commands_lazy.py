@@ -27,6 +27,8 @@ EXPECTED = {
     "gateway card": ["DIR", "--qr"],
     "gateway pin": ["DIR", "CARD", "--fingerprint"],
     "gateway unpin": ["DIR", "SITE"],
+    "gateway backup": ["DIR", "FILE", "--without-key"],
+    "gateway restore": ["FILE", "DIR", "--key"],
     "gateway echo": ["DIR"],
     "user add": ["DIR", "NAME", "--role"],
     "user remove": ["DIR", "NAME"],

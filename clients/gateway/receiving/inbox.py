@@ -19,12 +19,13 @@ from clients.gateway.peers.outbox import post
 from clients.gateway.peers.pins import Peer, Pins
 from clients.gateway.receiving import settling
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, one, rows, value
+from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from clients.gateway.store.vault import Vault
 from transfer import jws
 from transfer.errors import (
     ExpiredError,
     HashError,
+    KeyUnknownError,
     LocalError,
     NotForMeError,
     PeerError,
@@ -37,7 +38,7 @@ from transfer.ids import Digest, SiteId, Tid
 from transfer.messages import Close, CloseWhy, Manifest, Offer, Receipt, Release, peek, sign_message
 from transfer.release import KEEP, accept_close, accept_offer, make_ack, open_release
 from transfer.sites import Identity
-from transfer.states import RECEIVER, TERMINAL, step
+from transfer.states import OPEN_RECEIVER, RECEIVER, TERMINAL, step
 
 log = structlog.get_logger()
 _WAITING = 1000
@@ -170,6 +171,8 @@ class Inbox:
         used = value(con, "SELECT release FROM used WHERE tid=?", (tid,))
         if used is not None and jws.digest(text) == used:  # known, also after its pre-key was erased
             post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), tid, now)
+            if row["receipt"] is not None:  # S may have been restored from a backup, and not know the end
+                post(con, "queue", peer.site.hex(), row["receipt"], tid, now)
             return
         try:
             opened = open_release(
@@ -227,6 +230,24 @@ class Inbox:
         why = code if code in get_args(CloseWhy) else ""
         close = Close(v=1, tid=tid, offer=offer, state="DECLINED", why=why, iat=now)  # type: ignore[arg-type]
         post(con, "queue", peer.hex(), sign_message(close, self._identity.key), tid, now)
+
+    # After a restore
+
+    def restored(self, con: Con, now: int) -> int:
+        """Ends what was open when a backup was made; how many. Its keys are not in a backup, and whether it was opened
+        since is not known here. A close says so to S, and no receipt: that would contradict one that was sent since.
+        """
+        open_now = rows(con, f"SELECT * FROM receives WHERE state IN ({quoted(OPEN_RECEIVER)})")
+        for row in open_now:
+            tid, seen = Tid(row["tid"]), row["state"] == "SEEN"
+            after = step(RECEIVER, row["state"], "refuse" if seen else "gave-up")
+            con.execute(
+                "UPDATE receives SET state=?, why='restored', ended_at=? WHERE tid=?", (after.to, now, tid)
+            )
+            code = KeyUnknownError.code if seen else "restored"
+            self._say_declined(con, tid, jws.digest(row["offer"]), SiteId(row["peer"]), code, now)
+            audit.record(con, "gateway", "incoming.declined", tid.hex(), "restored", now)
+        return len(open_now)
 
     # Ends
 

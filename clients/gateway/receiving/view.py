@@ -30,6 +30,8 @@ SENTENCES = {
     "REVOKED": "The sender stopped this transfer. What was stored before stays in the PACS.",
     "DIVERTED": "The sender sent this study elsewhere instead.",
     "DECLINED": "This gateway declined the offer. Call the sender.",
+    "restored": "This gateway was restored from a backup while this transfer was open. Look in the PACS for what"
+    " arrived, and have the sender send it again.",
 }
 
 

@@ -22,11 +22,11 @@ from clients.gateway.store.vault import Vault
 from transfer import jws, tries
 from transfer.channel import Channel, ChannelState
 from transfer.door import receipt_code
-from transfer.errors import KeyUnknownError, PeerError, StateError
+from transfer.errors import HashError, KeyUnknownError, PeerError, StateError
 from transfer.ids import BlobKey, Cid, ContentKey, Digest, MailboxId, PublicKey, RunId, SiteId, Tid
 from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
-from transfer.messages import Close, Grant, Offer, Prekey, Receipt, encode, peek, sign_message
+from transfer.messages import Close, Grant, Offer, Prekey, Receipt, encode, open_message, peek, sign_message
 from transfer.release import accept_close, accept_receipt, make_ack, make_release
 from transfer.sites import Identity
 from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
@@ -36,6 +36,8 @@ NO_RECEIPT_ALARM = 24 * 3600
 NO_RECEIPT_END = 7 * 24 * 3600
 UNFINISHED = "import-unfinished"
 """Why a transfer was stopped whose study could not be read to its end."""
+RESTORED = "restored"
+"""Why a transfer ended that was open when a backup was made."""
 CONSENT_TEXT = "2026-1"
 """Id of the wording that the phone shows, all its languages together."""
 
@@ -301,7 +303,11 @@ class Offers:
         def work(con: Con) -> None:
             row = self._row(con, tid)
             grant = row["grant_sealed"]
-            if bytes(row["peer"]) != peer or row["offer"] is None or grant is None:
+            if bytes(row["peer"]) != peer:
+                raise StateError
+            if row["why"] == RESTORED and grant is None:
+                return self._forgotten(con, row, text, peer, now)
+            if row["offer"] is None or grant is None:
                 raise StateError
             hashes = frozenset(
                 Digest(r[0]) for r in rows(con, "SELECT hash FROM records WHERE cid=?", (row["cid"],))
@@ -349,6 +355,39 @@ class Offers:
                 con.execute("UPDATE sends SET why=? WHERE tid=?", (close.why, tid))
 
         await self._commit(work, erased=True)
+
+    # After a restore
+
+    def restored(self, con: Con, now: int) -> int:
+        """Ends what was open when a backup was made; how many. What happened since is not known here: tries may be
+        spent, counters of channels used, packs sealed under their numbers. So no phone is answered any more, and no
+        pack is made. A release whose study was sealed to its end is sent again: R answers with its receipt.
+        """
+        ended = 0
+        for row in rows(con, f"SELECT * FROM sends WHERE state IN ({quoted(OPEN_SENDER)})"):
+            tid = Tid(row["tid"])
+            if row["state"] == "RELEASED" and value(con, "SELECT ended FROM spools WHERE cid=?", (row["cid"],)):
+                con.execute("UPDATE packs SET uploaded=1 WHERE cid=?", (row["cid"],))
+                post(con, "queue", bytes(row["peer"]).hex(), row["release"], tid, now)
+                continue
+            self._end(con, row, "stop", now, why=RESTORED)
+            audit.record(con, "gateway", "transfer.stop", tid.hex(), RESTORED, now)
+            ended += 1
+        for row in rows(con, "SELECT * FROM sends WHERE swept=0"):  # their codes are not in a backup
+            self._forget_code(con, row, now)
+        return ended
+
+    def _forgotten(self, con: Con, row: sqlite3.Row, text: str, peer: SiteId, now: int) -> None:
+        """A receipt for what this database does not remember to have released: the backup is older. Staff are told."""
+        receipt = open_message(Receipt, text, peer)
+        if row["offer"] is not None and receipt.offer != jws.digest(row["offer"]):
+            raise HashError
+        post(con, "ack", peer.hex(), make_ack(self._identity.key, text), Tid(row["tid"]), now)
+        what = "every image" if receipt.state == "COMPLETE" else "a part of the images"
+        audit.alarm(
+            con, row["tid"], RESTORED,
+            f"This transfer went on after the backup was made: the destination has stored {what}.", now,
+        )  # fmt: skip
 
     # What ends have in common
 

@@ -36,6 +36,8 @@ SENTENCES = {
     "EXPIRED": "Nobody answered in time. Re-open the transfer to ask again.",
     "REVOKED": "This transfer was stopped. What the destination had opened before, it keeps.",
     "DIVERTED": "This transfer was sent to another destination instead.",
+    "restored": "This gateway was restored from a backup while this transfer was open, which stopped it."
+    " Send the study again.",
 }
 
 

@@ -25,6 +25,11 @@ class Vault:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
+    @property
+    def key(self) -> bytes:
+        """The site key itself: for a backup, and nothing else."""
+        return self._key
+
     def __repr__(self) -> str:
         return "Vault(...)"
 
