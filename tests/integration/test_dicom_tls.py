@@ -12,15 +12,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 from pynetdicom import AE, evt
 
+from clients.gateway import folder as folders
 from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.scp import AssociationClosed, Received, Refused, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.dicom.tls import TlsFiles, client_context, server_context
 from clients.gateway.errors import ConfigError
+from clients.gateway.rooms import Rooms
 from tests.certificates import Authority
 from tests.dicom_kit import digests, instance, save, sendable, storescp
+from tests.gateway_kit import NOWHERE
 from tests.peers import need
 from tests.scp_kit import rest_of, run, running, threads
 
@@ -148,18 +152,22 @@ async def test_only_those_with_a_certificate_come_in(tmp_path: Path, ca: Authori
         "TLS 1.1": of_tls_1_1(ca),
         "suites without GCM": of_weak_suites(ca),
     }
-    async with running(tmp_path / "spool", aet="PACS", tls=ca.issue("gate")) as scp:
-        assert await asyncio.to_thread(hello, scp.port, client_context(ca.issue("scanner"))) == (
-            b"\7\0\0\0\0\4"
-        )
-        answers = {
-            who: await asyncio.to_thread(hello, scp.port, context) for who, context in strangers.items()
-        }
-        assert set(answers.values()) <= {b"no", b""}, answers
-        refused = await scp.until(len(strangers), Refused)
-        assert {e.code for e in refused if isinstance(e, Refused)} == {"dicom-tls"}
-        assert await sent(pacs_at(scp.port, ca.issue("scanner")), image) == "ok"
-        assert len(scp.files) == 1
+    with structlog.testing.capture_logs() as lines:
+        async with running(tmp_path / "spool", aet="PACS", tls=ca.issue("gate")) as scp:
+            assert await asyncio.to_thread(hello, scp.port, client_context(ca.issue("scanner"))) == (
+                b"\7\0\0\0\0\4"
+            )
+            answers = {
+                who: await asyncio.to_thread(hello, scp.port, context) for who, context in strangers.items()
+            }
+            assert set(answers.values()) <= {b"no", b""}, answers
+            refused = await scp.until(len(strangers), Refused)
+            assert {e.code for e in refused if isinstance(e, Refused)} == {"dicom-tls"}
+            assert [line for line in lines if line["event"] == "dicom refused"] == [
+                {"event": "dicom refused", "code": "dicom-tls", "times": 1, "log_level": "warning"}
+            ]
+            assert await sent(pacs_at(scp.port, ca.issue("scanner")), image) == "ok"
+            assert len(scp.files) == 1
 
 
 @pytest.mark.peer
@@ -238,6 +246,33 @@ async def test_wrong_files_are_named_before_anything_listens(tmp_path: Path, ca:
         await StorageScp(ScpConfig(aet="SCP", port=0, tls=files), tmp_path).start()
     with pytest.raises(ConfigError, match=r"pacs\.tls_ca"):
         await StoreScu(pacs_at(1, files)).start()
+
+
+async def test_a_gateway_does_as_its_file_says(tmp_path: Path, ca: Authority, image: Path) -> None:
+    """Both directions, from gateway.toml: the PACS names itself otherwise than by its address."""
+    gate, pacs = ca.issue("gate"), ca.issue("pacs", host="10.0.0.1")
+    folder = tmp_path / "g"
+    async with running(tmp_path / "pacs", aet="PACS", tls=pacs) as scp:
+        await folders.init(
+            folder, name="Valley ED", relay=NOWHERE, dicom="127.0.0.1:0", pacs=f"PACS@127.0.0.1:{scp.port}"
+        )
+        text = (folder / "gateway.toml").read_text()
+        for key, value in {"cert": gate.cert, "key": gate.key, "ca": gate.ca, "name": "pacs"}.items():
+            assert text.count(f'# tls_{key} = ""') == (1 if key == "name" else 2)
+            text = text.replace(f'# tls_{key} = ""', f'tls_{key} = "{value}"')
+        (folder / "gateway.toml").write_text(text)
+        rooms = Rooms(folder)
+        await rooms.open()
+        try:
+            assert rooms.scu is not None
+            assert rooms.scp_address is not None
+            assert (await rooms.scu.echo()).ok
+            scanner = pacs_at(rooms.scp_address[1], ca.issue("scanner"))
+            to = msgspec.structs.replace(scanner, aet=rooms.config.dicom.aet)
+            assert await sent(to, image) == "ok"
+            assert await sent(msgspec.structs.replace(to, tls=None, association=2.0), image) != "ok"
+        finally:
+            await rooms.close()
 
 
 # Whom we call

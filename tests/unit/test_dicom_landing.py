@@ -55,6 +55,24 @@ def test_fragments_become_one_file_with_the_same_bytes(tmp_path: Path) -> None:
     assert DS.SOPInstanceUID not in name
 
 
+def test_the_disks_margin_is_looked_at_while_an_instance_grows(tmp_path: Path) -> None:
+    """Twenty large ones that began when there was room must not leave the gateway's database without any."""
+    free = os.statvfs(tmp_path)
+    where = folder(tmp_path, most=2**30)
+    piece = bytes(2**20)
+    sink = Landing(where, lambda: Announced(CT, DS.SOPInstanceUID, LITTLE))
+    for _ in range(6):
+        sink.write(piece)
+    assert len(list(where.path.iterdir())) == 1
+    where.min_free = (
+        free.f_blocks * free.f_frsize + 1
+    )  # more than the disk has: what others write counts as well
+    for _ in range(4):
+        sink.write(piece)
+    assert list(where.path.iterdir()) == []
+    assert refused(sink) == "disk-full"
+
+
 def test_a_data_set_of_another_instance_or_half_of_one_is_refused(tmp_path: Path) -> None:
     where = folder(tmp_path)
     for sink, code in (

@@ -64,6 +64,30 @@ def test_a_wrong_value_is_named(text: str, word: str) -> None:
     refused(LEAST + text, word)
 
 
+@pytest.mark.parametrize("section", ["[dicom]\n", "[pacs]\naet = 'PACS'\naddress = 'pacs:104'\n"])
+def test_tls_is_whole_or_not_at_all(section: str) -> None:
+    keys = ["tls_cert", "tls_key", "tls_ca"]
+    text = LEAST + section
+    parse_config(text + "".join(f"{key} = 'file.pem'\n" for key in keys))
+    for key in keys:
+        others = [other for other in keys if other != key]
+        refused(
+            text + "".join(f"{other} = 'file.pem'\n" for other in others), f"{section[1:6].rstrip(']')}.{key}"
+        )
+        refused(text + f"{key} = 'file.pem'\n", *others)
+
+
+@pytest.mark.parametrize("name", ["pacs.example", "PACS1", "10.0.0.1", "fe80::1"])
+def test_the_name_of_a_pacs(name: str) -> None:
+    text = LEAST + f"[pacs]\naet = 'PACS'\naddress = 'pacs:104'\ntls_name = '{name}'\n"
+    refused(text, "pacs.tls_cert", "pacs.tls_key", "pacs.tls_ca")
+    config = parse_config(text + "tls_cert = 'a'\ntls_key = 'b'\ntls_ca = 'c'\n")
+    assert config.pacs is not None
+    assert config.pacs.tls_name == name
+    for bad in (".example", "two words", "x" * 254):
+        refused(text.replace(name, bad), "pacs.tls_name")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from clients.gateway.errors import ConfigError, GatewayError, IntakeError
 
 log = structlog.get_logger()
 INCOMING = "incoming"
+_SAY_EACH = 10.0
+"""Seconds between two log lines about refusals for the same reason."""
 _PAUSE_FIRST, _PAUSE_MOST = 0.25, 15.0
 _LOST_WITHIN = 900.0
 """Seconds before a child's end from which its untold files are looked for."""
@@ -126,6 +129,7 @@ class StorageScp:
         self._config, self._spool = config, spool
         self._door: Door[_Lines] = Door("clients.gateway.dicom.scp_child", _Lines)  # type: ignore[arg-type]
         self._stopping = False
+        self._refused, self._said_at = Counter[str](), dict[str, float]()
 
     async def start(self) -> tuple[str, int]:
         """Listens; returns where. Raises `ConfigError` if it cannot, `GatewayError`."""
@@ -149,8 +153,18 @@ class StorageScp:
                 for lost in await self._start_again():
                     yield lost
                 continue
+            if isinstance(line, Refused):
+                self._log(line.code)
             if isinstance(line, Received | Refused | AssociationClosed):
                 yield line
+
+    def _log(self, code: str) -> None:
+        """Who administers the gateway looks here when a scanner cannot send; who attacks it does not fill the log."""
+        self._refused[code] += 1
+        now = time.monotonic()
+        if now >= self._said_at.get(code, now):
+            self._said_at[code] = now + _SAY_EACH
+            log.warning("dicom refused", code=code, times=self._refused.pop(code))
 
     async def _start_again(self) -> list[Received]:
         ended, pause = time.time(), _PAUSE_FIRST
