@@ -7,32 +7,15 @@ the proof that decoding gives the same bytes (what a sender pays), and decoding 
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from clients.gateway.codec import coding, decode, encode
-from clients.phantom import write_study
-from tests.image_kit import DEV, real_files, split
+from tests.bench.studies import Sets, real_and_phantom
+from tests.image_kit import DEV, real_files
 
 ROUNDS = 5
-Sets = list[tuple[bytes, str]]
-
-
-def studies() -> dict[str, Sets]:
-    """The development CTs and the generated phantom, each as data sets."""
-    found = {
-        folder.name: [parts for path in sorted(folder.glob("*.dcm")) if (parts := split(path.read_bytes()))]
-        for folder in sorted(DEV.glob("ct_*"))
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        write_study(Path(folder), slices=40)
-        found["phantom"] = [
-            parts for path in sorted(Path(folder).rglob("*.dcm")) if (parts := split(path.read_bytes()))
-        ]
-    return found
 
 
 def cpu(work: Callable[[], Iterable[Any]]) -> tuple[float, list[Any]]:
@@ -100,7 +83,7 @@ def table() -> None:
 def main() -> None:
     """Prints everything."""
     print("development studies:", "present" if DEV.is_dir() else "absent")
-    for name, sets in studies().items():
+    for name, sets in real_and_phantom().items():
         as_chosen(name, sets)
     table()
 

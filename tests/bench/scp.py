@@ -1,0 +1,53 @@
+"""First hop: a scanner's storescu sends to our SCP, which is durable before it answers, and to DCMTK's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tests.bench.dimse import DCMTK, MISSING, arrived, have_dcmtk, our_scp, storescp, storescu
+from tests.bench.studies import noise, workspace
+from tests.bench.table import ROUNDS, Row, emit, ratio, shrunk
+
+_COUNT, _BYTES = 400, 2**19
+_WHAT = "first hop: SCP, on disk before it answers, 0.5 MB"
+Scp = Callable[[Path], AbstractContextManager[int]]
+
+
+def rates(base: Path, source: Path, count: int, each: float) -> tuple[list[float], list[float]]:
+    """What (ours, DCMTK's) took a second, one after the other in each round."""
+    ours, theirs = list[float](), list[float]()
+    for number in range(ROUNDS):
+        pair: tuple[tuple[list[float], Scp], ...] = ((theirs, storescp), (ours, our_scp))
+        for found, scp in pair if number % 2 else reversed(pair):
+            folder = base / "in"
+            with scp(folder) as port:
+                seconds = storescu(source, port)
+            if (there := arrived(folder)) != count:
+                raise SystemExit(f"{there} of {count} instances arrived")
+            found.append(count * each / seconds)
+            shutil.rmtree(folder)
+    return ours, theirs
+
+
+def main() -> None:
+    """Emits the row."""
+    if not have_dcmtk():
+        emit(Row(what=_WHAT, note=MISSING))
+        return
+    count = shrunk(_COUNT, 8)
+    with workspace() as base:
+        noise(base / "study", count, _BYTES)
+        ours, theirs = rates(base, base / "study", count, _BYTES / 1e6)
+    row = Row(
+        what=_WHAT,
+        unit="MB/s",
+        values=ours,
+        peer=f"{DCMTK} storescp",
+        beside=theirs,
+        gate=ratio(0.3),
+        goal=ratio(0.5),
+    )
+    emit(row)
