@@ -57,6 +57,7 @@ _POLL = 0.2
 _PATIENCE = aiohttp.ClientTimeout(total=3600)
 """An import of many discs takes its time."""
 _ADDRESS = 100
+_UNREADABLE = "The call cannot be read."
 log = structlog.get_logger()
 
 
@@ -98,13 +99,16 @@ class ControlServer:
     async def _handle(self, request: web.Request) -> web.Response:
         try:
             call = msgspec.json.decode(await request.read(), type=_Call)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return web.json_response({"error": "header", "sentence": _UNREADABLE}, status=400)
+        try:
             if call.method not in METHODS:
                 raise GatewayError("There is no such call.", code="method")
             result = await getattr(self._engine, call.method)(*call.args)
         except GatewayError as why:
             return web.json_response({"error": why.code, "sentence": why.sentence}, status=409)
-        except (msgspec.MsgspecError, TypeError):
-            return web.json_response({"error": "header", "sentence": "The call cannot be read."}, status=400)
+        except TypeError:  # another number of arguments
+            return web.json_response({"error": "header", "sentence": _UNREADABLE}, status=400)
         except Exception as why:  # an error of ours: named in the log, a sentence for whoever called
             log.error("a call failed", method=call.method, kind=type(why).__name__)
             error = GatewayError()

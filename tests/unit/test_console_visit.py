@@ -62,6 +62,27 @@ async def test_a_form_from_elsewhere_changes_nothing_even_with_the_token(headers
         assert built.engine.all_transfers == {}
 
 
+@pytest.mark.parametrize(
+    ("charset", "body"),
+    [
+        ("", b"csrf=\xff"),
+        ("; charset=utf-8", b"\xff=a"),
+        ("; charset=none-such", b"csrf=a"),
+        ("; charset=hex", b"csrf=a"),
+        ("; charset=unicode_escape", rb"csrf=\ud800"),
+    ],
+)
+async def test_a_form_in_no_known_text_is_refused_by_name(charset: str, body: bytes) -> None:
+    async with house() as built:
+        person, path, _ = await ready(built)
+        kind = {"Content-Type": "application/x-www-form-urlencoded" + charset}
+        for address in ("/sign-in", path):
+            answer = await person.client.post(address, data=body, headers=kind)
+            assert answer.status == 415
+            assert "use this page's own form" in (await answer.text()).lower().replace("&#39;", "'")
+        assert built.engine.all_transfers == {}
+
+
 async def test_a_form_from_here_is_done_whether_or_not_the_browser_says_so() -> None:
     async with house() as built:
         person, path, fields = await ready(built)

@@ -63,6 +63,25 @@ async def test_a_bug_is_a_sentence_for_the_caller_and_a_kind_in_the_log(client: 
     ]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[" * 50_000,
+        b'{"method":"study","args":' + b"[" * 5_000,
+        b'{"method":"\xff","args":[]}',
+        b'{"method":"study"}',
+        b'{"method":"study","args":[1,2,3]}',
+    ],
+)
+async def test_what_is_no_call_is_answered_in_words(client: ControlEngine, body: bytes) -> None:
+    assert client._session is not None
+    with structlog.testing.capture_logs() as logs:
+        async with client._session.post("http://gateway/", data=body) as answer:
+            assert (answer.status, (await answer.json())["error"]) == (400, "header")
+    assert logs == []
+
+
 # Over the real engine
 
 

@@ -177,10 +177,19 @@ def action(permission: str, name: str, handler: Action) -> Handler:
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
-    """The fields of a posted form; of a name that comes twice, the last. Raises a `Problem` or HTTP 413."""
+    """The fields of a posted form; of a name that comes twice, the last. Raises a `Problem` or HTTP 413.
+
+    Any other charset than our pages' own is refused: some codecs are none for text, some make text that is none.
+    """
     if request.content_type != "application/x-www-form-urlencoded":
         raise FormKindError
-    return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    if (request.charset or "utf-8").lower() != "utf-8":
+        raise FormKindError
+    try:
+        fields = await request.post()
+    except UnicodeDecodeError:
+        raise FormKindError from None
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
 
 
 def check_origin(request: web.Request) -> None:
