@@ -60,6 +60,10 @@ class PagesSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     key: str = ""
 
 
+class MetricsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    listen: Annotated[str, Meta(pattern=r"^([^\s:]*(:[^\s:]*)*:[0-9]{1,5})?\Z", max_length=200)] = ""
+
+
 class PacsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     aet: AeTitle
     address: Address
@@ -85,6 +89,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     relay: RelaySection
     dicom: DicomSection = DicomSection()
     pages: PagesSection = PagesSection()
+    metrics: MetricsSection = MetricsSection()
     pacs: PacsSection | None = None
     policy: PolicySection = PolicySection()
 
@@ -122,6 +127,8 @@ def parse_config(text: str) -> Config:
     _check_tls("dicom", config.dicom)
     if config.pacs is not None:
         _check_tls("pacs", config.pacs)
+    if config.metrics.listen:
+        split_address(config.metrics.listen)
     if config.pages.key and not config.pages.cert:
         raise ConfigError("pages.key is given without pages.cert. Give both, or neither.")
     host = split_address(config.pages.listen)[0]
@@ -169,6 +176,9 @@ allow_aets = {allow}   # calling AE titles that may send; empty: any, from this 
 listen = {http}
 cert = {cert}
 key = {key}
+
+[metrics]              # /healthz, /readyz and /metrics for monitoring: no password, keep it on this machine
+# listen = "127.0.0.1:9480"
 
 {no_pacs}[pacs]                 # where studies from other hospitals are stored
 {no_pacs}aet = {pacs_aet}

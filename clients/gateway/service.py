@@ -13,6 +13,8 @@ from clients.gateway.config import split_address
 from clients.gateway.console import server
 from clients.gateway.control import ControlServer
 from clients.gateway.engine import GatewayEngine
+from clients.gateway.log import note
+from clients.gateway.observe import server as observe
 from clients.gateway.rooms import Rooms
 
 
@@ -21,6 +23,7 @@ async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
     warnings.filterwarnings("ignore", module="pydicom")  # what it thinks of other people's character sets
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(note)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as ends:
@@ -35,6 +38,8 @@ async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
         host, port = split_address(pages.listen)
         desk = await server.serve(engine, host, port, pages.cert, pages.key)
         ends.push_async_callback(desk.stop)
+        watched = await observe.serve(rooms)
+        ends.push_async_callback(watched.stop)
         assert rooms.scp_address is not None
         ready(
             {
@@ -42,6 +47,7 @@ async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
                 "dicom": f"{rooms.config.dicom.aet}@{rooms.scp_address[0]}:{rooms.scp_address[1]}",
                 "relay": rooms.config.relay.url,
                 "site": rooms.identity.site.text,
+                **({"metrics": watched.url} if watched.url else {}),
             }
         )
         await stop.wait()

@@ -56,6 +56,11 @@ class Door(Generic[T]):
         """The child's process id; 0 if there is none."""
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def alive(self) -> bool:
+        """The child is there."""
+        return self._process is not None and self._process.returncode is None
+
     async def open(self, first: msgspec.Struct) -> T:
         """Starts the child, gives it its first line and returns its first. Raises `DoorClosedError`."""
         self._process = await asyncio.create_subprocess_exec(

@@ -131,6 +131,11 @@ class StorageScp:
         self._stopping = False
         self._refused, self._said_at = Counter[str](), dict[str, float]()
 
+    @property
+    def alive(self) -> bool:
+        """A child is there, and takes associations."""
+        return self._door.alive
+
     async def start(self) -> tuple[str, int]:
         """Listens; returns where. Raises `ConfigError` if it cannot, `GatewayError`."""
         if self._config.tls is not None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import structlog
@@ -22,6 +24,7 @@ from clients.gateway.dicom.statuses import (
     TROUBLES,
     EchoResult,
     FindResult,
+    Kind,
     StoreResult,
     answered,
     found,
@@ -132,6 +135,8 @@ class StoreScu:
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self._moved_at = 0.0
         self._stopped = False
+        self.answers: Counter[str] = Counter(dict.fromkeys(get_args(Kind), 0))
+        """What became of instances, since the start."""
 
     async def start(self) -> None:
         """Starts the child. The PACS need not be there. Raises `ConfigError` for TLS files, `DoorClosedError`."""
@@ -162,7 +167,9 @@ class StoreScu:
                 [*contexts, (sop_class, syntax)],
                 self._patience() + size / _SLOWEST,
             )
-        return answered(done.status) if done.status is not None else troubled(done.trouble)
+        result = answered(done.status) if done.status is not None else troubled(done.trouble)
+        self.answers[result.kind] += 1
+        return result
 
     async def echo(self) -> EchoResult:
         """C-ECHO (PS3.4 A): whether the PACS answers, and to us."""

@@ -135,6 +135,8 @@ class RelayClient:
         self.skew = 0
         self.answers: Counter[str] = Counter(dict.fromkeys(ANSWERS, 0))
         """How calls ended, since the start."""
+        self.trouble = RelayDownError.code
+        """Why the newest call was not answered as a site's, or empty: `relay-down`, `relay-unknown-site`."""
         self._key, self._clock, self._random = key, clock, random
         tls = tls_context(ca_file) if parts.scheme == "https" else False
         self._tls: ssl.SSLContext | bool = tls
@@ -170,16 +172,20 @@ class RelayClient:
         try:
             data = await self._call(method, path, body, timeout)
         except RelayFullError:
-            self.answers["full"] += 1
+            self._ended("full")
             raise
-        except RelayDownError:
-            self.answers["down"] += 1
+        except RelayDownError as why:
+            self._ended("down", why.code)
             raise
-        except RelayRefusal:
-            self.answers["refused"] += 1
+        except RelayRefusal as why:
+            self._ended("refused", why.code if why.status == 401 else "")
             raise
-        self.answers["ok"] += 1
+        self._ended("ok")
         return data
+
+    def _ended(self, how: str, trouble: str = "") -> None:
+        self.answers[how] += 1
+        self.trouble = trouble
 
     async def _call(self, method: Method, path: str, body: bytes, timeout: aiohttp.ClientTimeout) -> bytes:
         assert self._session is not None, "the client is not open"
@@ -218,8 +224,9 @@ class RelayClient:
         await self.call("POST", f"/v1/sites/{site.hex()}/queue", compact.encode())
 
     async def queue(self, after: int) -> list[SiteEntry]:
-        """Our own queue; waits up to `POLL` seconds for the first entry."""
-        data = await self.call("GET", f"/v1/queue?after={after}&wait={POLL}", timeout=_LONG)
+        """Our own queue; waits up to `POLL` seconds for the first entry, once the relay has answered at all."""
+        wait = 0 if self.trouble else POLL
+        data = await self.call("GET", f"/v1/queue?after={after}&wait={wait}", timeout=_LONG)
         return _decode(data, _Queue).messages
 
     async def ack(self, seqs: list[int]) -> None:

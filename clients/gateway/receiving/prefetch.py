@@ -55,7 +55,7 @@ class Prefetch:
         self._flying: dict[tuple[Cid, int], int] = {}
         self._counting = asyncio.Lock()
         self.fetched: dict[Cid, Signal] = {}
-        self.meters: dict[Cid, Meter] = {}
+        self.meter, self.meters = Meter(), dict[Cid, Meter]()
 
     def path(self, cid: Cid, n: int) -> Path:
         """Where a sealed pack is."""
@@ -198,6 +198,7 @@ class Prefetch:
             await self._db.run(
                 lambda con: con.execute("UPDATE in_packs SET have=1 WHERE cid=? AND n=?", (cid, n))
             )
+            self.meter.add(size)
             self.meters.setdefault(cid, Meter()).add(size)
             self._changed.set()
         except (RelayDownError, RelayRefusal, OSError):

@@ -19,6 +19,7 @@ import hashlib
 import os
 import sqlite3
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -73,6 +74,8 @@ class Studies:
         self._queue: asyncio.Queue[tuple[Arrival, asyncio.Future[Adopted]]] = asyncio.Queue(1000)
         self._early: dict[str, Adopted] = {}
         self._owing = False
+        self.results = Counter({"taken": 0, "same": 0, "refused": 0})
+        """What became of files, since the start."""
 
     async def adopt(self, arrival: Arrival) -> Adopted:
         """Takes one file in; returns when it has its row or its refusal."""
@@ -139,6 +142,7 @@ class Studies:
         except GatewayError as why:  # the files stay in `incoming`
             self._owing = True
             return [Adopted("", why.code) for _ in arrivals]
+        self.results.update({"": "taken", "same": "same"}.get(r.code, "refused") for r in results)
         await asyncio.to_thread(self._put_away, arrivals, results)
         return results
 

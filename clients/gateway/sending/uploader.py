@@ -59,7 +59,7 @@ class Uploader:
         self._flying: set[tuple[Cid, int]] = set()
         self._done: list[tuple[int, Cid, int]] = []
         self._landed = asyncio.Event()
-        self._full: set[Cid] = set()
+        self.full: set[Cid] = set()
         """Studies for which the relay had no room, and has taken nothing since."""
         self.meter = Meter()
         self.meters: dict[Cid, Meter] = {}
@@ -105,7 +105,7 @@ class Uploader:
         try:
             await self._relay.put_pack(pack.cid, pack.n, pack.kind, ct)
         except RelayFullError as why:
-            self._full.add(pack.cid)
+            self.full.add(pack.cid)
             await self._alarm(pack, why.code, why.sentence)
             await asyncio.sleep(_FULL_REST)
         except RelayDownError:
@@ -134,7 +134,7 @@ class Uploader:
             await self._landed.wait()
             self._landed.clear()
             batch = list(self._done)
-            relieved = self._full & {cid for state, cid, _ in batch if state == 1}
+            relieved = self.full & {cid for state, cid, _ in batch if state == 1}
             try:
                 await self._db.run(partial(_mark_all, batch=batch, relieved=relieved))
             except DiskFullError:
@@ -142,7 +142,7 @@ class Uploader:
                 await asyncio.sleep(0.5)
                 continue
             del self._done[: len(batch)]
-            self._full -= relieved
+            self.full -= relieved
             self._changed.set()
             await asyncio.sleep(0.02)
 
@@ -202,6 +202,7 @@ class Uploader:
             await asyncio.to_thread(shutil.rmtree, self._spool / cid.hex(), True)
             await self._db.run(partial(_forget_spool, cid=cid))
             self.meters.pop(cid, None)
+            self.full.discard(cid)
 
 
 def _mark_all(con: Con, batch: list[tuple[int, Cid, int]], relieved: set[Cid]) -> None:
