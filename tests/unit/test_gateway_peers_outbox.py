@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,31 @@ async def test_a_phone_s_slot_is_filled_in_order(both: Parties) -> None:
     both.clock.at += 2
     due = await config.run(both.s.outbox._due)
     assert [r["body"] for r in due] == [b'{"n":1}', letter(both.s).encode()]
+
+
+async def test_a_message_does_not_wait_for_one_that_is_on_its_way(
+    both: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone waits for an answer behind an upload: the entries of one round held up those of the next."""
+    deliver, held = both.s.outbox._deliver, asyncio.Event()
+
+    async def slowly(kind: str, target: str, body: bytes) -> None:
+        if kind == "mailbox":
+            await held.wait()
+        await deliver(kind, target, body)
+
+    monkeypatch.setattr(both.s.outbox, "_deliver", slowly)
+    await both.post("mailbox", SLOT6, b'{"n":1}')
+    async with running(both.s.outbox.run()):
+        await asyncio.sleep(0)
+        await both.post("ack", both.r.site.hex(), letter(both.s))
+
+        async def gone() -> bool:
+            return not await both.s.rows("SELECT 1 FROM outbox WHERE kind='ack'")
+
+        await eventually(gone)
+        assert await both.left() == [b'{"n":1}']
+        held.set()
 
 
 async def test_a_tombstone_takes_the_place_of_a_hello_that_waits(both: Parties) -> None:

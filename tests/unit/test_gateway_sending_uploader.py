@@ -14,12 +14,11 @@ import pytest
 from clients.gateway.errors import DiskFullError
 from clients.gateway.peers.relay import PackLine, PackList, RelayRefusal
 from clients.gateway.sending import uploader as module
-from clients.gateway.sending.uploader import STREAMS, Uploader
+from clients.gateway.sending.uploader import Uploader
 from relay.enroll import enroll
 from tests.gateway_kit import House, StillClock, a_relay, eventually, running
 from tests.spool_kit import Spool, noise, spool_of
 from transfer.ids import Cid
-from transfer.packs import BUCKETS
 
 
 class Party:
@@ -317,29 +316,16 @@ async def test_a_list_without_end_has_one(party: Party, monkeypatch: pytest.Monk
 # Sizes
 
 
-@pytest.mark.parametrize(
-    ("speed", "bucket"),
-    [
-        (10_000, BUCKETS[0]),
-        (600_000, BUCKETS[0]),
-        (1_250_000, BUCKETS[1]),
-        (6_250_000, BUCKETS[3]),
-        (25_000_000, BUCKETS[5]),
-        (10**9, BUCKETS[-1]),
-    ],
-)
-def test_packs_grow_with_the_speed(
-    party: Party, speed: int, bucket: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What flies is half a second's worth at most: streams x pack size <= 0.5 s of speed."""
-    party.uploader.meter.total = 1
-    monkeypatch.setattr(party.uploader.meter, "speed", lambda: speed)
-    assert party.uploader.bucket() == bucket
-    assert bucket == BUCKETS[0] or bucket * STREAMS <= speed / 2
-
-
-def test_before_anything_is_known_packs_are_of_middle_size(party: Party) -> None:
-    assert party.uploader.bucket() == BUCKETS[2]
+async def test_what_the_relay_answers_sets_the_pace(party: Party, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int] = []
+    monkeypatch.setattr(party.uploader.pace, "answered", lambda size, began, now: answers.append(size))
+    spool = await party.spool(1)
+    async with running(party.uploader.run()):
+        await party.uploaded(spool.cid)
+    assert sorted(answers) == sorted(
+        r[0] for r in await party.house.rows("SELECT size FROM packs WHERE cid=?", spool.cid)
+    )
+    assert party.uploader.bucket() == party.uploader.pace.bucket
 
 
 # The end

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from functools import partial
 
 import structlog
 
@@ -71,21 +72,27 @@ class Outbox:
         self._db, self._relay, self._clock, self._signal = db, relay, clock, signal
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            seen = self._signal.seen
-            due = await self._db.run(self._due)
-            if due:
-                await asyncio.gather(*(self._send_one(row) for row in due))
-            if len(due) < _BATCH:
+        """Until cancelled. What comes while others are on their way does not wait for them: a phone waits for it."""
+        flying: set[int] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                seen = self._signal.seen
+                due = await self._db.run(partial(self._due, most=_BATCH + len(flying)))
+                for row in [r for r in due if r["id"] not in flying][: _BATCH - len(flying)]:
+                    flying.add(row["id"])
+                    group.create_task(self._send_one(row, flying))
                 await self._signal.wait(seen, 1.0)
 
-    def _due(self, con: Con) -> list[sqlite3.Row]:
-        return rows(con, _DUE, (self._clock.now(), _BATCH))
+    def _due(self, con: Con, most: int = _BATCH) -> list[sqlite3.Row]:
+        return rows(con, _DUE, (self._clock.now(), most))
 
-    async def _send_one(self, entry: sqlite3.Row) -> None:
-        with about(entry["tid"]):
-            await self._send(entry)
+    async def _send_one(self, entry: sqlite3.Row, flying: set[int]) -> None:
+        try:
+            with about(entry["tid"]):
+                await self._send(entry)
+        finally:
+            flying.discard(entry["id"])
+            self._signal.set()
 
     async def _send(self, entry: sqlite3.Row) -> None:
         kind, wait, gone = entry["kind"], _RESEND, entry["kind"] != "queue"

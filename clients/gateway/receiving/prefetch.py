@@ -27,7 +27,7 @@ from transfer.packs import SIZES
 from transfer.states import OPEN_RECEIVER
 
 log = structlog.get_logger()
-STREAMS = 4
+STREAMS = 8
 _REST = 2.0
 """Seconds between two rounds of a list, and after a fault."""
 _MOST = 2**20

@@ -1,8 +1,7 @@
 """Sealed packs go to the relay, a few at once, oldest offer first; what the relay answered 200 to is marked,
 in batches.
 
-Streams times pack size stays below half a second of the measured speed, so that a late small pack never
-waits long behind large ones (performance: in-flight bytes make the tail). A pack that the relay lost is
+How many fly at once and how large they are is `pacing`'s to say. A pack that the relay lost is
 found by `recheck` and sent again from the spool.
 """
 
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +21,13 @@ from clients.gateway.errors import DiskFullError, RelayDownError
 from clients.gateway.log import about
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import RelayClient, RelayFullError, RelayRefusal
+from clients.gateway.sending.pacing import MOST, Pace
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, quoted, rows
 from transfer.ids import Cid
-from transfer.packs import BUCKETS
 from transfer.states import OPEN_SENDER
 
 log = structlog.get_logger()
-STREAMS = 4
 _FULL_REST = 5.0
 """Seconds before a relay that had no room is asked again."""
 _FINAL = {409, 410, 413}
@@ -61,14 +60,12 @@ class Uploader:
         self._landed = asyncio.Event()
         self.full: set[Cid] = set()
         """Studies for which the relay had no room, and has taken nothing since."""
-        self.meter = Meter()
+        self.meter, self.pace = Meter(), Pace()
         self.meters: dict[Cid, Meter] = {}
 
     def bucket(self) -> int:
-        """How large the next pack should be, by the speed so far."""
-        speed = self.meter.speed()
-        fits = [b for b in BUCKETS if b * STREAMS <= speed * 0.5]
-        return max(fits[-1] if fits else BUCKETS[0], BUCKETS[2] if not self.meter.total else BUCKETS[0])
+        """How large the next pack should be."""
+        return self.pace.bucket
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -79,12 +76,12 @@ class Uploader:
             while True:
                 seen = self._packed.seen
                 due = await self._db.run(
-                    lambda con: rows(con, _DUE, (STREAMS * 2 + len(self._flying) + len(self._done),))
+                    lambda con: rows(con, _DUE, (MOST * 2 + len(self._flying) + len(self._done),))
                 )
                 packs = [_Pack(Cid(r["cid"]), r["n"], r["kind"], r["size"]) for r in due]
                 landed = {(cid, n) for _, cid, n in self._done}
                 packs = [p for p in packs if (p.cid, p.n) not in self._flying | landed]
-                for pack in packs[: STREAMS - len(self._flying)]:
+                for pack in packs[: max(0, self.pace.streams - len(self._flying))]:
                     self._flying.add((pack.cid, pack.n))
                     group.create_task(self._upload(pack))
                 await self._packed.wait(seen, 2.0)
@@ -102,6 +99,7 @@ class Uploader:
         except OSError:
             await self._alarm(pack, "spool-lost", "A sealed file is missing here. Send the study again.")
             return self._land(2, pack)
+        begun = time.monotonic()
         try:
             await self._relay.put_pack(pack.cid, pack.n, pack.kind, ct)
         except RelayFullError as why:
@@ -122,6 +120,7 @@ class Uploader:
             await asyncio.sleep(5)
         else:
             self.meter.add(len(ct))
+            self.pace.answered(len(ct), begun, time.monotonic())
             self.meters.setdefault(pack.cid, Meter()).add(len(ct))
             self._land(1, pack)
 

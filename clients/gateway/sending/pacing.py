@@ -1,0 +1,60 @@
+"""How large the next packs are and how many fly at once, by how long the relay takes to answer for one.
+
+What flies is the time of an answer times the speed of the link (Little's law), so the answer's time is measured
+and the speed need not be known: it would be our own speed and not the link's while packs are still being sealed.
+The least time that an answer took is the way there and back; what others take more they spent in a queue. A short
+queue says that the link could carry more, and the next packs are twice as large; a long one makes a phone's
+message and the last pack of a study wait (performance: in-flight bytes make the tail), and packs get smaller, or
+fewer at once. Between the two bounds nothing changes: with a way of 40 ms that is 4 x 64 KiB at 10 Mb/s,
+8 x 128 KiB at 50 Mb/s, 8 x 512 KiB at 200 Mb/s, a quarter of a second of each.
+
+Several streams, because a lost segment holds up one of them, and because one stream whose congestion control takes
+each loss for congestion carries a fraction of its link.
+"""
+
+from __future__ import annotations
+
+import math
+
+from transfer.packs import BUCKETS
+
+QUICK, LATE = 0.1, 0.3
+"""Seconds of an answer beyond the least. A doubled pack that was quick is not late."""
+_REST = 30.0
+"""Seconds without a pack after which the way may be another."""
+FEW, MOST = 4, 8
+_LADDER = [(FEW, BUCKETS[0]), *((MOST, bucket) for bucket in BUCKETS)]
+"""(streams, bytes of a pack), from the slowest link to the fastest."""
+
+
+class Pace:
+    """One gateway's way to its relay."""
+
+    def __init__(self) -> None:
+        self._rung, self._least, self._last = 1, math.inf, 0.0
+
+    @property
+    def streams(self) -> int:
+        """Packs that may fly at once."""
+        return _LADDER[self._rung][0]
+
+    @property
+    def bucket(self) -> int:
+        """Bytes of the next pack's plain text."""
+        return _LADDER[self._rung][1]
+
+    def answered(self, size: int, began: float, now: float) -> None:
+        """The relay has a pack of `size` bytes; times are monotonic.
+
+        Only a pack of the size that is made now changes something: those on their way after a step are of another.
+        """
+        if began > self._last + _REST:
+            self._least = math.inf
+        self._least, self._last = min(self._least, now - began), now
+        queued = now - began - self._least
+        if not self.bucket <= size < 2 * self.bucket:
+            return
+        if queued < QUICK:
+            self._rung = min(self._rung + 1, len(_LADDER) - 1)
+        elif queued > LATE:
+            self._rung = max(self._rung - 1, 0)
