@@ -3,10 +3,13 @@ repository where they are present."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -95,5 +98,12 @@ def noise(folder: Path, count: int, pixels: int) -> list[Path]:
     return files
 
 
+@cache
 def _shared() -> Path:
-    return Path(os.environ.get("BENCH_DIR") or tempfile.mkdtemp(prefix="bench-"))
+    """The run's folder; of a part that runs by itself, one that goes away with it."""
+    given = os.environ.get("BENCH_DIR")
+    if given:
+        return Path(given)
+    own = Path(tempfile.mkdtemp(prefix="bench-"))
+    atexit.register(shutil.rmtree, own, True)
+    return own
