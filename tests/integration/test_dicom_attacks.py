@@ -69,12 +69,16 @@ async def test_two_hundred_idle_connections_keep_no_sender_out(tmp_path: Path, a
 async def test_who_connects_again_and_again_has_a_pace_and_others_have_theirs(tmp_path: Path) -> None:
     async with running(tmp_path, connects_at_once=3, connects_per_second=0.001) as scp:
         assert [await store(scp.port, instance()) for _ in range(3)] == [0, 0, 0]
-        with connected(scp.port) as sock:
-            assert await asyncio.to_thread(rest_of, sock) == b""
-        with socket.create_connection(("127.0.0.1", scp.port), source_address=("127.0.0.2", 0)) as sock:
-            sock.settimeout(60)
-            sock.sendall(b"\x99\0\0\0\0\0")
-            assert await asyncio.to_thread(rest_of, sock) == ABORT  # it was listened to
+
+        def meet(address: str) -> bytes:
+            with socket.create_connection(("127.0.0.1", scp.port), source_address=(address, 0)) as sock:
+                sock.settimeout(60)
+                with contextlib.suppress(OSError):
+                    sock.sendall(b"\x99\0\0\0\0\0")  # no PDU: who listens says so
+                return rest_of(sock)
+
+        assert await asyncio.to_thread(meet, "127.0.0.1") == b""
+        assert await asyncio.to_thread(meet, "127.0.0.2") == ABORT
 
 
 def pdata(context: int, control: int, value: bytes) -> bytes:

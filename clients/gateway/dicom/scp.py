@@ -45,9 +45,9 @@ class ScpConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_associations: int = 20
     max_per_address: int = 10
     """Connections from one address."""
-    connects_at_once: int = 500
+    connects_at_once: int = 2000
     """Connections that one address may open in a row; a scanner that opens one for each image does so."""
-    connects_per_second: float = 20.0
+    connects_per_second: float = 50.0
     """And those that it may open in each second after that."""
     max_instance_bytes: int = 2**31
     min_free_bytes: int = 2**28
