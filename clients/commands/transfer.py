@@ -23,9 +23,10 @@ async def status(folder: Path, transfer: str | None, speaker: Speaker) -> int:
     async with attached(folder) as engine:
         views = [await engine.transfer(transfer)] if transfer else await engine.transfers()
     if transfer:
-        speaker.value(views[0], _line(views[0]) + "\n" + views[0].sentence)
+        speaker.value(views[0], "\n".join([_line(views[0]), views[0].sentence, *_more(views[0])]))
     else:
-        speaker.value(views, "\n".join(map(_line, views)) or "No transfer yet.")
+        lines = [line for view in views for line in (_line(view), *(f"    {x}" for x in _more(view)))]
+        speaker.value(views, "\n".join(lines) or "No transfer yet.")
     return 0
 
 
@@ -33,6 +34,11 @@ def _line(v: TransferView) -> str:
     arrow = "to" if v.role == "send" else "from"
     images = f"{v.stored}/{v.total or '?'} stored"
     return f"{v.tid}  {v.state:<9} {arrow} {v.peer}  {images}  {v.what}"
+
+
+def _more(v: TransferView) -> list[str]:
+    """What it waits for, and what staff must see."""
+    return list(dict.fromkeys(x for x in (v.waits, *(v.alarms if not v.ended_at else [])) if x))
 
 
 @click.command(epilog="Example: trauma-transfer cancel valley 9f86d081884c7d659a2feaa0c55ad015")

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.observe import standing
+from clients.gateway.observe.checks import check
 from clients.gateway.peers.pins import Peer
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
@@ -146,15 +148,16 @@ class GatewayEngine:
 
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
         """Newest first; `role` is "send", "receive" or both."""
+        facts = standing.facts_of(self._rooms)
 
         def work(con: Con) -> list[TransferView]:
             views: list[TransferView] = []
             sql = "SELECT * FROM {} ORDER BY created_at DESC, rowid DESC LIMIT ?"
             if role != "receive":
-                views += [self._send_view(con, r) for r in rows(con, sql.format("sends"), (min(limit, 500),))]
+                views += [self._send_view(con, r, facts) for r in rows(con, sql.format("sends"), (min(limit, 500),))]
             if role != "send":
                 views += [
-                    self._receive_view(con, r) for r in rows(con, sql.format("receives"), (min(limit, 500),))
+                    self._receive_view(con, r, facts) for r in rows(con, sql.format("receives"), (min(limit, 500),))
                 ]
             return sorted(views, key=lambda v: v.created_at, reverse=True)[:limit]
 
@@ -162,23 +165,25 @@ class GatewayEngine:
 
     async def transfer(self, tid: str) -> TransferView:
         """One transfer. Raises `AbsentError`."""
-        ident = _tid(tid)
+        ident, facts = _tid(tid), standing.facts_of(self._rooms)
 
         def work(con: Con) -> TransferView:
             if (row := one(con, "SELECT * FROM sends WHERE tid=?", (ident,))) is not None:
-                return self._send_view(con, row)
+                return self._send_view(con, row, facts)
             if (row := one(con, "SELECT * FROM receives WHERE tid=?", (ident,))) is not None:
-                return self._receive_view(con, row)
+                return self._receive_view(con, row, facts)
             raise AbsentError
 
         return await self._run(work)
 
-    def _send_view(self, con: Con, row: Any) -> TransferView:
+    def _send_view(self, con: Con, row: Any, facts: standing.Facts) -> TransferView:
         page = self._rooms.config.site.page or self._rooms.config.relay.url
-        return send_view(con, row, self._rooms.vault, page, self._rooms.uploader.meters)
+        view = send_view(con, row, self._rooms.vault, page, self._rooms.uploader.meters)
+        return msgspec.structs.replace(view, waits=standing.of_send(con, row, facts).sentence)
 
-    def _receive_view(self, con: Con, row: Any) -> TransferView:
-        return receive_view(con, row, self._rooms.vault, self._rooms.prefetch.meters)
+    def _receive_view(self, con: Con, row: Any, facts: standing.Facts) -> TransferView:
+        view = receive_view(con, row, self._rooms.vault, self._rooms.prefetch.meters)
+        return msgspec.structs.replace(view, waits=standing.of_receive(con, row, facts).sentence)
 
     async def cancel(self, tid: str, actor: str) -> TransferView:
         """Stops a transfer that this site sends."""
@@ -197,35 +202,8 @@ class GatewayEngine:
     # Health, audit, changes
 
     async def checks(self) -> list[CheckView]:
-        """Relay, clock, PACS, DICOM port, in words."""
-        rooms = self._rooms
-        checks: list[CheckView] = []
-        try:
-            await rooms.relay.health()
-            checks.append(CheckView(name="relay", ok=True, sentence="The relay answers and knows this site."))
-            skew = rooms.relay.skew
-            checks.append(
-                CheckView(
-                    name="clock", ok=abs(skew) < 120,
-                    sentence=f"This machine's clock differs from the relay's by {abs(skew)} s."
-                    + ("" if abs(skew) < 120 else " Set the clock."),
-                )
-            )  # fmt: skip
-        except GatewayError as why:
-            sentence = why.sentence
-            if why.code == "relay-unknown-site":
-                sentence = "The relay does not know this site. Ask its operator to enroll this site's card."
-            checks.append(CheckView(name="relay", ok=False, sentence=sentence))
-        if rooms.scu is None:
-            checks.append(CheckView(name="pacs", ok=True, sentence="No PACS is set: this site only sends."))
-        else:
-            echo = await rooms.scu.echo()
-            checks.append(CheckView(name="pacs", ok=echo.ok, sentence=echo.sentence))
-        if rooms.scp_address is not None:
-            host, port = rooms.scp_address
-            sentence = f"Scanners and PACS may send to {rooms.config.dicom.aet} at {host}:{port}."
-            checks.append(CheckView(name="dicom", ok=True, sentence=sentence))
-        return checks
+        """Each part of this gateway, and what stands still, in words."""
+        return await check(self._rooms)
 
     async def audit(self, before: int = 0, limit: int = 100) -> list[AuditView]:
         """Lines of the log, newest first."""

@@ -155,6 +155,8 @@ class TransferView(View, frozen=True, kw_only=True):
     series: list[SeriesProgress]
     alarms: list[str]
     """Sentences for staff, newest first."""
+    waits: str = ""
+    """What an open transfer stands still for, and the next step; empty where it moves."""
 
 
 class AuditView(View, frozen=True, kw_only=True):
@@ -169,7 +171,9 @@ class AuditView(View, frozen=True, kw_only=True):
 
 
 class CheckView(View, frozen=True, kw_only=True):
-    """One line of `gateway echo`: "relay", "clock", "pacs", "dicom"."""
+    """One line of `gateway echo`: "relay", "clock", "pacs", "dicom", "disk", "database"; "sites", "transfer", "outbox"
+    once for each that is wrong.
+    """
 
     name: str
     ok: bool

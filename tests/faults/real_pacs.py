@@ -16,14 +16,17 @@ _PATIENCE = 60.0
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, *, port: int = 0, find: bool = True) -> Iterator[int]:
-    """Orthanc as AE title PACS, which answers C-FIND of anybody or, as it is installed, of nobody; its DICOM port."""
+def orthanc(folder: Path, *, port: int = 0, find: bool = True, **more: object) -> Iterator[int]:
+    """Orthanc as AE title PACS, which answers C-FIND of anybody or, as it is installed, of nobody; its DICOM port.
+    `more` are settings of its own. ECHOSCU is a title that it knows.
+    """
     port, folder = port or free_port(), folder.absolute()
     folder.mkdir(exist_ok=True)
     settings = {
         "DicomAet": "PACS", "DicomPort": port, "HttpServerEnabled": False, "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"), "DicomAlwaysAllowStore": True, "DicomAlwaysAllowFind": find,
-        "Plugins": [], "UnknownSopClassAccepted": True,
+        "Plugins": [], "UnknownSopClassAccepted": True, "DicomModalities": {"echo": ["ECHOSCU", "127.0.0.1", 104]},
+        **more,
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with _listening(port, [need("Orthanc")["Orthanc"], str(folder / "orthanc.json")]):
