@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
+from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
+from clients.gateway.dicom.finder import STUDY_ROOT
+
 Manner = Callable[[int, evt.Event], int]
 """The status for the n-th C-STORE (from 0); it may do anything else to the association as well."""
+A_ABORT = b"\x07\0\0\0\0\x04\0\0\0\0"
+"""By the service user, without a reason (PS3.8 9.3.8)."""
 
 
 class OddPacs:
-    """Counts and keeps; `manner` may be changed at any time."""
+    """Counts and keeps; `manner` may be changed at any time. It outlives its server, as a PACS its restart."""
 
     def __init__(self) -> None:
         self.manner: Manner = lambda n, event: 0x0000
+        self.while_it_comes: Callable[[int, evt.Event], None] = lambda n, event: None
+        """Called with each P-DATA-TF of the n-th C-STORE, by the thread that reads: may hold or end the connection."""
         self.asked: list[str] = []
         """SOP Instance UIDs in the order of the requests."""
+        self.queries: list[str] = []
+        """SOP Instance UIDs in the order of the C-FINDs."""
         self.kept: dict[str, list[bytes]] = {}
         """SHA-256 of each copy that it answered as stored."""
         self._one = threading.Lock()
@@ -32,19 +42,47 @@ class OddPacs:
             self.asked.append(uid)
         status = self.manner(n, event)
         if status == 0 or status >> 12 == 0xB:
-            data = event.request.DataSet.getvalue()
-            with self._one:
-                self.kept.setdefault(uid, []).append(hashlib.sha256(data).digest())
+            self.keep(event)
         return status
+
+    def keep(self, event: evt.Event) -> None:
+        """It has this one, whatever it answers."""
+        uid = str(event.request.AffectedSOPInstanceUID)
+        digest = hashlib.sha256(event.request.DataSet.getvalue()).digest()
+        with self._one:
+            self.kept.setdefault(uid, []).append(digest)
+
+    def find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        """One C-FIND."""
+        uid = str(event.identifier.SOPInstanceUID)
+        self.queries.append(uid)
+        if uid in self.kept:
+            yield 0xFF00, event.identifier
+
+    def pdu(self, event: evt.Event) -> None:
+        """One PDU of any kind came."""
+        if event.pdu.pdu_type == 0x04:
+            self.while_it_comes(len(self.asked), event)
+
+
+def hang_up(event: evt.Event, last: bytes = b"") -> None:
+    """Ends the connection from any thread, with these last bytes."""
+    sock = event.assoc.dul.socket.socket
+    with contextlib.suppress(OSError):
+        sock.sendall(last)
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
-def odd_pacs(port: int) -> Iterator[OddPacs]:
-    """Listens at `port` for CT images as AE title PACS."""
-    pacs = OddPacs()
+def odd_pacs(port: int, *, again: OddPacs | None = None, queries: bool = False) -> Iterator[OddPacs]:
+    """Listens at `port` for CT images as AE title PACS; it may be one that was there before, and answer C-FIND."""
+    pacs = again or OddPacs()
     ae = AE("PACS")
     ae.add_supported_context(CTImageStorage, [ExplicitVRLittleEndian])
-    ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, pacs.store)])
+    if queries:
+        ae.add_supported_context(STUDY_ROOT)
+    handlers = [(evt.EVT_C_STORE, pacs.store), (evt.EVT_C_FIND, pacs.find), (evt.EVT_PDU_RECV, pacs.pdu)]
+    ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
     try:
         yield pacs
     finally:

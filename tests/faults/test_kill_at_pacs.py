@@ -1,0 +1,133 @@
+"""kill -9 of the receiving gateway between the PACS's answer and the ledger's commit: a PACS that can be asked gets
+nothing twice, one that cannot gets again what may not have arrived, and people are told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from clients.gateway.views import TransferView
+from tests.faults.real_pacs import dcmqrscp, orthanc
+from tests.faults.wire import Tap
+from tests.programs import PATIENCE, Programs, eventually, running, write_study
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+KB = 1024
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
+    async with running(tmp_path_factory.mktemp("pacs"), quiet_seconds=3600) as programs:
+        yield programs
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tap(everybody: Programs) -> AsyncIterator[Tap]:
+    """On the wire to the PACS, for one test."""
+    await everybody.heal()
+    own = everybody.store.target
+    made = Tap(own)
+    await made.open()
+    everybody.store.target = made.port
+    yield made
+    everybody.store.cut()
+    everybody.store.target = own
+    await made.close()
+
+
+@contextlib.contextmanager
+def ledger(world: Programs) -> Iterator[sqlite3.Connection]:
+    """The receiver's database, from outside."""
+    with contextlib.closing(sqlite3.connect(world.receiver.folder / "gateway.db", timeout=PATIENCE)) as con:
+        con.isolation_level = None
+        yield con
+
+
+def uids(con: sqlite3.Connection, view: TransferView, state: str) -> set[str]:
+    """SOP Instance UIDs of the ledger's rows in a state."""
+    query = "SELECT sop_uid FROM ledger WHERE tid=? AND state=?"
+    return {row[0] for row in con.execute(query, (bytes.fromhex(view.tid), state))}
+
+
+async def killed_between_answer_and_commit(world: Programs, tap: Tap, view: TransferView) -> set[str]:
+    """Some images are booked, some have been answered as stored and are not booked; these UIDs."""
+    world.store.hold("up", 200 * KB)
+    await world.answer(view)
+    with ledger(world) as con:
+
+        async def some() -> bool | None:
+            return True if uids(con, view, "stored") and len(uids(con, view, "sending")) > 1 else None
+
+        await eventually(some)
+        con.execute("BEGIN IMMEDIATE")  # nobody else commits from here on
+        unknown = uids(con, view, "sending")
+        assert uids(con, view, "stored")
+        world.store.release()
+
+        async def answered() -> bool | None:
+            return True if unknown <= tap.answered.keys() else None
+
+        await eventually(answered)
+        await world.receiver.kill()
+        con.execute("ROLLBACK")
+        assert uids(con, view, "sending") == unknown
+    return unknown
+
+
+def audit(world: Programs, view: TransferView) -> str:
+    """What the audit log says of the receipt."""
+    with ledger(world) as con:
+        query = "SELECT detail FROM audit WHERE action='receipt.complete' AND subject=?"
+        ((detail,),) = con.execute(query, (view.tid,))
+    return str(detail)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("pacs", [orthanc, dcmqrscp])
+async def test_a_pacs_with_queries_gets_nothing_twice(
+    everybody: Programs, tap: Tap, tmp_path: Path, pacs: Callable[[Path], AbstractContextManager[int]]
+) -> None:
+    sent = write_study(tmp_path / "study", instances=16, side=128)
+    with pacs(tmp_path / "pacs") as port:
+        tap.target = port
+        view = await everybody.offer(tmp_path / "study")
+        unknown = await killed_between_answer_and_commit(everybody, tap, view)
+        await everybody.receiver.start()
+        end = await everybody.sender.until(view.tid, "COMPLETE", "PARTIAL")
+    assert (end.state, end.stored, end.gaps, end.proof) == ("COMPLETE", len(sent), 0, "store")
+    assert tap.sent == tap.answered == dict.fromkeys(sent, 1)
+    assert tap.queries == len(unknown)
+    there = await everybody.receiver.until(view.tid, "COMPLETE")
+    assert there.sentence == "Every image is in the PACS."
+    assert audit(everybody, view) == f"gaps 0, found {len(unknown)}, sent again 0"
+
+
+async def test_a_pacs_without_queries_gets_the_unknown_again(
+    everybody: Programs, tap: Tap, tmp_path: Path
+) -> None:
+    """Once, and it is said; the bundled PACS takes no queries."""
+    sent = write_study(tmp_path / "study", instances=16, side=128)
+    view = await everybody.offer(tmp_path / "study")
+    unknown = await killed_between_answer_and_commit(everybody, tap, view)
+    await everybody.receiver.start()
+    end = await everybody.sender.until(view.tid, "COMPLETE", "PARTIAL")
+    assert (end.state, end.stored, end.gaps) == ("COMPLETE", len(sent), 0)
+    assert tap.sent == tap.answered == {uid: 2 if uid in unknown else 1 for uid in sent}
+    there = await everybody.receiver.until(view.tid, "COMPLETE")
+    assert there.sentence == (
+        "Every image is in the PACS. The PACS did not answer queries:"
+        f" {len(unknown)} images that may have been there already were sent again."
+    )
+    assert audit(everybody, view) == f"gaps 0, found 0, sent again {len(unknown)}"
+    with ledger(everybody) as con:
+        noted = con.execute("SELECT sop_uid FROM ledger WHERE note='resent'").fetchall()
+    assert {row[0] for row in noted} == unknown
+    at_pacs = everybody.at_pacs(sent)
+    assert {uid: set(copies) for uid, copies in at_pacs.items()} == {uid: {h} for uid, h in sent.items()}
