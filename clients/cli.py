@@ -9,7 +9,9 @@ import click
 from clients.commands.lazy import LazyGroup, Place
 
 COMMANDS = {
-    "relay": Place("clients.commands.relay:relay", "The blind relay between hospitals: run, enroll, sites, dismiss."),
+    "relay": Place(
+        "clients.commands.relay:relay", "The blind relay between hospitals: run, enroll, sites, dismiss."
+    ),
     "gateway": Place(
         "clients.commands.gateway:gateway",
         "A hospital's gateway: init, run, card, pin, unpin, backup, restore, echo.",

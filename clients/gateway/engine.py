@@ -154,10 +154,13 @@ class GatewayEngine:
             views: list[TransferView] = []
             sql = "SELECT * FROM {} ORDER BY created_at DESC, rowid DESC LIMIT ?"
             if role != "receive":
-                views += [self._send_view(con, r, facts) for r in rows(con, sql.format("sends"), (min(limit, 500),))]
+                views += [
+                    self._send_view(con, r, facts) for r in rows(con, sql.format("sends"), (min(limit, 500),))
+                ]
             if role != "send":
                 views += [
-                    self._receive_view(con, r, facts) for r in rows(con, sql.format("receives"), (min(limit, 500),))
+                    self._receive_view(con, r, facts)
+                    for r in rows(con, sql.format("receives"), (min(limit, 500),))
                 ]
             return sorted(views, key=lambda v: v.created_at, reverse=True)[:limit]
 
