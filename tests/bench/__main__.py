@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 
@@ -46,7 +46,7 @@ _LONG_SMALL = 40
 """Small instances a second, both ways and both peers, with which a long count is given its time."""
 
 
-def options() -> argparse.Namespace:
+def options(argv: list[str] | None = None) -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
@@ -60,7 +60,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=float, default=1.0, help="of each round; below 1 to try it out")
     parser.add_argument("--small", type=int, default=0, help="small instances each way")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     for name in given.parts:
         if name not in PARTS:
             parser.error(f"There is no part '{name}'. Choose from: {', '.join(PARTS)}.")
@@ -74,11 +74,10 @@ def bound(part: str, rounds: int, given: argparse.Namespace) -> float:
     return max(seconds, given.small / _LONG_SMALL) if part == "small" else seconds
 
 
-def run(part: str, seconds: float, environment: dict[str, str]) -> Iterator[Row]:
-    """The rows of one part, as it makes them; a last one says so where it did not come to its end."""
-    module = f"from tests.bench.{part} import main; main()"
+def run(part: str, code: str, seconds: float, environment: dict[str, str]) -> Generator[Row, None, None]:
+    """The rows that `code` emits, as it makes them; a last one says so where it did not come to its end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", module], stdout=subprocess.PIPE, env=environment, start_new_session=True
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, start_new_session=True
     )
     try:
         for text in lines(process, time.monotonic() + seconds):
@@ -86,14 +85,16 @@ def run(part: str, seconds: float, environment: dict[str, str]) -> Iterator[Row]
                 yield msgspec.json.decode(text, type=Row)
             else:  # what a part says besides
                 print(text.decode(errors="replace"), file=sys.stderr)
-        if code := process.wait():
-            yield Row(what=f"{part}: the rest", note=f"it ended with {code}; what it said stands above")
+        if status := process.wait():
+            yield Row(what=f"{part}: the rest", note=f"it ended with {status}; what it said stands above")
     except TimeoutError:
-        yield Row(what=f"{part}: the rest", note=f"it was ended after {seconds:.0f} s")
+        yield Row(what=f"{part}: the rest", note=f"it was ended after {seconds:g} s")
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def lines(process: subprocess.Popen[bytes], until: float) -> Iterator[bytes]:
@@ -125,7 +126,8 @@ def main() -> None:
             began = time.monotonic()
             rounds = 1 if part == _ONCE and part not in given.parts else given.rounds
             seconds = bound(part, rounds, given)
-            for row in run(part, seconds, {**environment, "BENCH_ROUNDS": str(rounds)}):
+            code = f"from tests.bench.{part} import main; main()"
+            for row in run(part, code, seconds, {**environment, "BENCH_ROUNDS": str(rounds)}):
                 rows.append(row)
                 if given.json:
                     print(msgspec.json.encode(row).decode(), flush=True)
