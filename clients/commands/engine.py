@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -17,6 +19,8 @@ from transfer.sites import fingerprint, read_card
 
 ROLES = ("clerk", "clinician", "pacs-admin", "privacy-officer")
 _CARD_CAP = 2**16
+_BOUND = 8.0
+"""Seconds from SIGTERM to the end of `gateway run`, at the most."""
 
 
 @click.command(epilog="Example: trauma-transfer gateway run valley")
@@ -34,8 +38,17 @@ async def run(folder: Path, speaker: Speaker) -> int:
             **addresses,
         )
 
-    await service.run(folder, ready)
+    await service.run(folder, ready, told=lambda: leave_within(_BOUND))
     return 0
+
+
+def leave_within(seconds: float) -> None:
+    """Ends this process, with success, if it is still there then: a thread may be reading a disc of a thousand files,
+    and nothing waits for it. All that counts is on disk already, or is begun again as after a crash.
+    """
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def read_card_argument(card: str) -> str:

@@ -54,6 +54,8 @@ METHODS: dict[str, Any] = {
     "users": list[UserView],
 }
 _POLL = 0.2
+_GRACE = 2.0
+"""Seconds for calls that are under way when the gateway ends."""
 _PATIENCE = aiohttp.ClientTimeout(total=3600)
 """An import of many discs takes its time."""
 _ADDRESS = 100
@@ -74,7 +76,7 @@ class ControlServer:
         app = web.Application(client_max_size=2**20)
         app.router.add_post("/", self._handle)
         app.router.add_get("/", self._hello)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
 
     async def start(self) -> None:
         """Listens; the folder's lock is held, so a socket that is there is a dead one's."""

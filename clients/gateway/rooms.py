@@ -143,6 +143,7 @@ class Rooms:
 
     async def _open_dicom(self, ends: AsyncExitStack) -> None:
         c = self.config
+        ends.push_async_callback(self._stop_dicom)
         if c.pacs is not None:
             host, port = split_address(c.pacs.address)
             self.scu = StoreScu(
@@ -155,7 +156,6 @@ class Rooms:
                 ),
                 associations=c.pacs.associations,
             )
-            ends.push_async_callback(self.scu.stop)
             if self._dicom:  # else it starts when it is first needed
                 await self.scu.start()
         if self._dicom:
@@ -168,8 +168,11 @@ class Rooms:
                 ),
                 self.folder,
             )  # fmt: skip
-            ends.push_async_callback(self.scp.stop)
             self.scp_address = await self.scp.start()
+
+    async def _stop_dicom(self) -> None:
+        """Both children at once: each may be in the middle of an image."""
+        await asyncio.gather(*(room.stop() for room in (self.scp, self.scu) if room is not None))
 
     async def close(self) -> None:
         """Stops every loop, waits for what is being written, frees the folder."""

@@ -18,8 +18,12 @@ from clients.gateway.observe import server as observe
 from clients.gateway.rooms import Rooms
 
 
-async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
-    """Until SIGTERM or SIGINT; `ready` is told the addresses once everything listens."""
+async def run(
+    folder: Path, ready: Callable[[dict[str, str]], None], told: Callable[[], None] = lambda: None
+) -> None:
+    """Until SIGTERM or SIGINT; `ready` is told the addresses once everything listens, `told` is called when the end
+    begins. What is in hand is finished or left as a crash would leave it; a DICOM child gets five seconds for an image.
+    """
     warnings.filterwarnings("ignore", module="pydicom")  # what it thinks of other people's character sets
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -51,3 +55,4 @@ async def run(folder: Path, ready: Callable[[dict[str, str]], None]) -> None:
             }
         )
         await stop.wait()
+        told()
