@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -114,6 +115,17 @@ def rest_of(sock: socket.socket) -> bytes:
     except ConnectionError:
         pass
     return said[:6]
+
+
+def drip(sock: socket.socket, what: bytes) -> None:
+    """Byte by byte, until the other side has enough."""
+    for i in range(len(what)):
+        try:
+            sock.sendall(what[i : i + 1])
+        except OSError:
+            return
+        if select.select([sock], [], [], 0.1)[0]:
+            return
 
 
 def bare(assoc: Association) -> socket.socket:

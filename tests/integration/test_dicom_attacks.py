@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
 import struct
 import threading
@@ -23,7 +22,7 @@ from clients.gateway.dicom.scp import Received, Refused
 from clients.gateway.dicom.scu import Destination, StoreScu
 from tests.dicom_kit import call, encoded, instance, save
 from tests.peers import need
-from tests.scp_kit import bare, peak_memory, rest_of, run, running, store, threads
+from tests.scp_kit import bare, drip, peak_memory, rest_of, run, running, store, threads
 
 ABORT = b"\7\0\0\0\0\4"
 ENDS = {b"", ABORT}
@@ -97,17 +96,6 @@ def connected(port: int) -> socket.socket:
 def associated(port: int) -> socket.socket:
     """A bare connection with an association for CT images, in context 3."""
     return bare(call(port, instance()))
-
-
-def drip(sock: socket.socket, what: bytes) -> None:
-    """Byte by byte, until the other side has enough."""
-    for i in range(len(what)):
-        try:
-            sock.sendall(what[i : i + 1])
-        except OSError:
-            return
-        if select.select([sock], [], [], 0.1)[0]:
-            return
 
 
 HALF_DATA = pdata(3, 2, bytes(4000))[:1000]
