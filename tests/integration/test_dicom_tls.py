@@ -206,6 +206,10 @@ async def test_what_is_no_handshake_ends(tmp_path: Path, ca: Authority) -> None:
         for send in (socket.socket.sendall, drip):
             ends = await asyncio.gather(*(asyncio.to_thread(meet, word, send) for word in words.values()))
             assert {said[:1] for said in ends} <= {b"", b"\x15"}  # closed, or an alert
+        refused = await scp.until(4, Refused)
+        assert {e.code for e in refused if isinstance(e, Refused)} == {"dicom-tls"}
+    spoke = sum(isinstance(e, Refused) for e in scp.events)
+    assert spoke < 2 * len(words)  # who says nothing is nobody to look for
 
 
 @pytest.mark.peer

@@ -233,8 +233,8 @@ class GuardedServer(AssociationServer):  # type: ignore[misc]
         except Exception as why:
             self.gate.leave(request)
             self.shutdown_request(request)
-            if isinstance(why, ssl.SSLError):  # else it went away, said nothing, or had to make room
-                self._stranger()
+            if isinstance(why, ssl.SSLError) and not isinstance(why, ssl.SSLEOFError):
+                self._stranger()  # else it went away, said nothing, or had to make room
             return
         try:
             self.finish_request(request, client_address)
