@@ -32,6 +32,8 @@ from tests.bench.table import ROUNDS, Row, at_least, at_most, emit, shrunk
 _INSTANCES = 680
 """360 MB."""
 _DELAY = 0.02
+_PAIRED = 100.0
+"""Seconds in which sites that were just paired learn each other's key: they look once a minute."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -112,11 +114,24 @@ class Parties:
             )  # fmt: skip
             cards[side] = await call("gateway", "card", folder)
             await call("relay", "enroll", str(relay), cards[side]["card"])
-        for side, other in (("sender", "receiver"), ("receiver", "sender")):
+        for side in cards:
             await self.start(side, *tool("gateway", "run", str(base / side), "--json"))
+        for side, other in (("sender", "receiver"), ("receiver", "sender")):
             mark = cards[other]["fingerprint"]
             await call("gateway", "pin", str(base / side), cards[other]["card"], "--fingerprint", mark)
-        await asyncio.sleep(1.0)  # the receiver's key is published as it starts
+        await self._known()
+
+    async def _known(self) -> None:
+        """Until each knows the other's key, as sites that were paired before today do."""
+        for side in ("sender", "receiver"):
+            engine = ControlEngine(self.base / side)
+            await engine.open()
+            try:
+                async with asyncio.timeout(_PAIRED):
+                    while not all(peer.reachable for peer in await engine.peers()):
+                        await asyncio.sleep(0.1)
+            finally:
+                await engine.close()
 
     async def close(self) -> None:
         await self._ends.aclose()
