@@ -21,6 +21,7 @@ from clients.gateway.views import CheckView
 from relay import service
 from relay.config import Config, Quota
 from relay.enroll import enroll
+from tests.certificates import Authority
 from tests.dicom_kit import free_port
 from tests.faults.disks import small_disk
 from tests.faults.real_pacs import orthanc
@@ -358,3 +359,37 @@ async def test_the_facts_are_those_of_the_rooms(desk: Desk) -> None:
     facts = facts_of(desk.rooms)
     assert (facts.now, facts.low, facts.pacs) == (desk.clock.at, False, False)
     assert (MOVES.sentence, MOVES.wrong) == ("", False)
+
+
+async def test_certificates_that_end(tmp_path: Path) -> None:
+    """Made for a day, and looked at on that day, two days later, with its file gone, and where a good one is."""
+    files = Authority(tmp_path).issue("gate")
+    async with gateway(tmp_path / "g", pacs="PACS@127.0.0.1:9") as rooms:
+        assert not [c for c in await checks.check(rooms) if c.name == "certificate"]
+        tls = {"tls_cert": files.cert, "tls_key": files.key, "tls_ca": files.ca}
+        config = rooms.config
+        assert config.pacs is not None
+        rooms.config = msgspec.structs.replace(
+            config,
+            dicom=msgspec.structs.replace(config.dicom, **tls),
+            pacs=msgspec.structs.replace(config.pacs, **tls),
+        )
+
+        async def look() -> list[tuple[bool, str]]:
+            return [(c.ok, c.sentence) for c in await checks.check(rooms) if c.name == "certificate"]
+
+        dicom, pacs = await look()
+        assert dicom == (
+            False,
+            "The certificate of dicom.tls_cert is good for 0 days. Have a new one made, and restart.",
+        )
+        assert pacs[1].startswith("The certificate of pacs.tls_cert")
+        rooms.clock = StillClock(int(time.time()) - 30 * DAY)
+        assert (await look())[0] == (True, "The certificate of dicom.tls_cert is good for 30 days.")
+        rooms.clock = StillClock(int(time.time()) + 2 * DAY)
+        assert "has ended" in (await look())[0][1]
+        Path(files.cert).unlink()
+        assert (await look())[0] == (
+            False,
+            "The file of dicom.tls_cert cannot be read. Check its path, owner and rights.",
+        )

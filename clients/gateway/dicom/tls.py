@@ -17,6 +17,7 @@ import ssl
 from pathlib import Path
 
 import msgspec
+from cryptography import x509
 
 from clients.gateway.errors import ConfigError
 
@@ -49,6 +50,14 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
     return _filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files, "pacs")
 
 
+def ends_at(key: str, path: str) -> int:
+    """When a certificate of ours ends, in seconds since 1970. Raises `ConfigError`, which names `key`."""
+    try:
+        return int(x509.load_pem_x509_certificates(_read(key, path))[0].not_valid_after_utc.timestamp())
+    except ValueError:
+        raise ConfigError(f"The file of {key} has no certificate in it.", code="dicom-tls") from None
+
+
 def handshake_trouble(why: Exception) -> str:
     """Why a handshake that we began failed: a code of `TROUBLES`."""
     if isinstance(why, ssl.SSLCertVerificationError):
@@ -64,7 +73,7 @@ def _filled(context: ssl.SSLContext, files: TlsFiles, section: str) -> ssl.SSLCo
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a certificate in the file is trusted as it is
     for key, path in (("tls_cert", files.cert), ("tls_key", files.key), ("tls_ca", files.ca)):
-        _check_file(f"{section}.{key}", path)
+        _read(f"{section}.{key}", path)  # OpenSSL does not say which of its files is missing
     try:
         context.load_cert_chain(files.cert, files.key, password=_no_passphrase)
     except (OSError, _PassphraseError) as why:
@@ -87,8 +96,8 @@ def _no_passphrase() -> str:
     raise _PassphraseError
 
 
-def _check_file(key: str, path: str) -> None:
-    """OpenSSL does not say which of its files is missing; this does. Raises `ConfigError`."""
+def _read(key: str, path: str) -> bytes:
+    """A PEM file. Raises `ConfigError`, which names `key`."""
     try:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_FILE + 1)
@@ -98,6 +107,7 @@ def _check_file(key: str, path: str) -> None:
         ) from None
     if len(text) > _MAX_FILE or b"-----BEGIN " not in text:
         raise ConfigError(f"The file of {key} is no PEM file. Convert it to PEM.", code="dicom-tls")
+    return text
 
 
 def _why_no_identity(why: Exception, section: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import shutil
 
+from clients.gateway.dicom.tls import ends_at
 from clients.gateway.errors import GatewayError
 from clients.gateway.observe.health import Health
 from clients.gateway.observe.standing import absence, facts_of, of_receive, of_send
@@ -22,6 +23,8 @@ from transfer.states import OPEN_RECEIVER, OPEN_SENDER
 
 SKEW = 120
 """Seconds between our clock and the relay's that nobody need look at."""
+RENEW = 14
+"""Days before its end from which a certificate has to be renewed."""
 OVERDUE = 900
 """Seconds after which what others must learn is overdue."""
 _ASKED = 32
@@ -50,7 +53,7 @@ async def check(rooms: Rooms) -> list[CheckView]:
     found = await asyncio.gather(_relay(rooms), _pacs(rooms), _machine(rooms), _transfers(rooms))
     relay, pacs, machine, transfers = found
     sites = await _sites(rooms) if all(c.ok for c in relay[:1]) else []
-    return [*relay, *pacs, *machine, *sites, *transfers]
+    return [*relay, *pacs, *machine, *await _certificates(rooms), *sites, *transfers]
 
 
 async def _relay(rooms: Rooms) -> list[CheckView]:
@@ -104,6 +107,28 @@ async def _machine(rooms: Rooms) -> list[CheckView]:
     )
     found.append(CheckView(name="database", ok=not broken, sentence=sentence))
     return found
+
+
+async def _certificates(rooms: Rooms) -> list[CheckView]:
+    """Those of DICOM over TLS: once one has ended no scanner gets in any more, or no image into the PACS."""
+    config, now = rooms.config, rooms.clock.now()
+    files = {
+        "dicom.tls_cert": config.dicom.tls_cert,
+        "pacs.tls_cert": config.pacs.tls_cert if config.pacs else "",
+    }
+    return [await asyncio.to_thread(_certificate, key, path, now) for key, path in files.items() if path]
+
+
+def _certificate(key: str, path: str, now: int) -> CheckView:
+    try:
+        days = (ends_at(key, path) - now) // 86400
+    except GatewayError as why:
+        return CheckView(name="certificate", ok=False, sentence=why.sentence)
+    how = f"is good for {days} days" if days >= 0 else "has ended"
+    next_step = "" if days >= RENEW else " Have a new one made, and restart."
+    return CheckView(
+        name="certificate", ok=days >= RENEW, sentence=f"The certificate of {key} {how}.{next_step}"
+    )
 
 
 def _disk(free: int, floor: int) -> CheckView:
