@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from clients.drill import Phone
+from clients.drill import LinkError, Phone
+from relay.backup import backup
 from tests.dicom_kit import free_port
 from tests.integration.test_blind import of_the_gateways, of_the_study
 from tests.programs import RECEIVER, SENDER, Gateway, Programs, command, running, write_study
@@ -183,6 +185,29 @@ async def test_a_thread_that_does_not_end_is_not_waited_for() -> None:
 # From a backup
 
 
+async def test_a_relay_that_was_lost_is_put_back_and_all_goes_on(
+    world: Programs, study: Path, tmp_path: Path
+) -> None:
+    """By the steps of docs/operate/relay.md, in mid-transfer: what it forgot is said to it again."""
+    await asyncio.to_thread(backup, world.base / "relay", tmp_path / "relay.db")
+    view = await world.offer(study)
+    await world.receiver.until(view.tid, "SEEN")
+    await world.relay.kill()
+    for file in (world.base / "relay").glob("relay.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "relay.db", world.base / "relay" / "relay.db")
+    await world.relay.start()
+    async with asyncio.timeout(2 * END):
+        while True:  # the mailbox is there again once the sender has reminded the relay of it
+            try:
+                await world.answer(view)
+                break
+            except LinkError:
+                await asyncio.sleep(0.5)
+    await world.sender.until(view.tid, "COMPLETE")
+    await world.receiver.until(view.tid, "COMPLETE")
+
+
 async def test_a_gateway_that_was_lost_is_made_anew(world: Programs, study: Path, tmp_path: Path) -> None:
     """Backed up by the command while it sends; then its disk is gone. The offer is over, and all else works."""
     view = await world.offer(study)
@@ -200,11 +225,15 @@ async def test_a_gateway_that_was_lost_is_made_anew(world: Programs, study: Path
     assert (again.code, "not empty" in again.err) == (1, True)
     try:
         await new.start()
+        ended = await command("status", str(new.folder), view.tid)
+        assert "restored from a backup" in ended.out
         assert (await new.until(view.tid, "REVOKED")).why == "restored"
         await world.receiver.until(view.tid, "REVOKED")
         result = await new.engine.import_path(str(study), "test")
         sent = await new.engine.send(result["studies"][0], RECEIVER, "drill", "test")
         await new.until(sent.tid, "OFFERED")
+        shown = await command("status", str(new.folder))
+        assert "    It waits for the answer on the patient's phone, until " in shown.out
         await world.answer(await new.engine.transfer(sent.tid))
         await new.until(sent.tid, "COMPLETE")
         await world.receiver.until(sent.tid, "COMPLETE")

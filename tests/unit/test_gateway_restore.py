@@ -4,11 +4,13 @@ still has one end.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+import sqlite3
 import tarfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ import pytest
 from clients.gateway.errors import ConfigError
 from clients.gateway.folder import read_identity
 from clients.gateway.restore import Restored, restore
+from clients.gateway.store import audit
 from clients.gateway.store.backup import DATABASE, KEY, LABEL, SETTINGS, Label, backup, unpack
 from clients.gateway.store.database import Database
 from clients.gateway.store.vault import Vault
@@ -139,6 +142,27 @@ async def test_only_its_owner_reads_it_and_nothing_else_stays(pair: tuple[House,
     with pytest.raises(ConfigError, match="no gateway"):
         backup(s.folder / "incoming", s.folder.parent / "x.tar", now=1)
     assert not (s.folder.parent / "x.tar").exists()
+
+
+async def test_beside_a_gateway_that_writes(pair: tuple[House, House], tmp_path: Path) -> None:
+    """Each copy is one committed state: lines that belong to one transaction are all in it or none."""
+    s, _ = pair
+    stop = False
+
+    async def write() -> None:
+        while not stop:
+            await s.db.run(lambda con: [audit.record(con, "x", "test", "", str(i), 1) for i in range(3)])
+
+    writing = asyncio.create_task(write())
+    for n in range(4):
+        await asyncio.to_thread(backup, s.folder, tmp_path / f"{n}.tar", now=1)
+        await restore(tmp_path / f"{n}.tar", tmp_path / f"{n}", clock=s.clock)
+        with closing(sqlite3.connect(tmp_path / f"{n}" / DATABASE)) as con:
+            assert con.execute("SELECT count(*)%3 FROM audit WHERE action='test'").fetchone() == (0,)
+            con.row_factory = sqlite3.Row
+            assert audit.verify(con) == 0, "the chain goes on over the restore"
+    stop = True
+    await writing
 
 
 async def test_the_database_of_a_backup_is_no_gateways_database(
