@@ -27,6 +27,8 @@ class OddPacs:
         self.manner: Manner = lambda n, event: 0x0000
         self.while_it_comes: Callable[[int, evt.Event], None] = lambda n, event: None
         """Called with each P-DATA-TF of the n-th C-STORE, by the thread that reads: may hold or end the connection."""
+        self.before_it_answers: Callable[[evt.Event], None] = lambda event: None
+        """Called with each C-FIND."""
         self.asked: list[str] = []
         """SOP Instance UIDs in the order of the requests."""
         self.queries: list[str] = []
@@ -56,6 +58,7 @@ class OddPacs:
         """One C-FIND."""
         uid = str(event.identifier.SOPInstanceUID)
         self.queries.append(uid)
+        self.before_it_answers(event)
         if uid in self.kept:
             yield 0xFF00, event.identifier
 
@@ -66,11 +69,14 @@ class OddPacs:
 
 
 def hang_up(event: evt.Event, last: bytes = b"") -> None:
-    """Ends the connection from any thread, with these last bytes."""
+    """Ends the connection, with these last bytes; what has come already is not looked at."""
     sock = event.assoc.dul.socket.socket
     with contextlib.suppress(OSError):
         sock.sendall(last)
         sock.shutdown(socket.SHUT_RDWR)
+        while sock.recv(2**16):
+            pass
+    sock.close()
 
 
 @contextlib.contextmanager
@@ -82,8 +88,10 @@ def odd_pacs(port: int, *, again: OddPacs | None = None, queries: bool = False) 
     if queries:
         ae.add_supported_context(STUDY_ROOT)
     handlers = [(evt.EVT_C_STORE, pacs.store), (evt.EVT_C_FIND, pacs.find), (evt.EVT_PDU_RECV, pacs.pdu)]
-    ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
+    assert server is not None
     try:
         yield pacs
     finally:
-        ae.shutdown()  # and ends what is open
+        server.shutdown()
+        ae.shutdown()  # whoever came in meanwhile

@@ -248,8 +248,9 @@ class Courier(threading.Thread):
                 return Done(what.id, status)
             late = link.assoc.is_established and not link.assoc.is_over()
             self._drop(group)
-            # A PACS that ended an idle association as we used it is asked once more, over a new one
-            if fresh or late or time.monotonic() - began > 1.0:
+            # A PACS that ended an idle association as we used it is asked once more, over a new one; never with an
+            # instance that it may have: what to do about those is not decided here
+            if fresh or late or link.assoc.whole or time.monotonic() - began > 1.0:
                 return Done(what.id, None, "pacs-late" if late else "pacs-lost")
 
     def _link(self, group: int, pair: Pair) -> tuple[_Link, bool]:

@@ -60,6 +60,8 @@ class SoleReader(Association):
         super().__init__(ae, mode)
         self.dimse.msg_queue = _Answers(_UNREAD)  # type: ignore[assignment]
         self._message = 0
+        self.whole = False
+        """Whether the end of the last instance was handed to the provider: before that the peer cannot have it."""
 
     def start(self) -> None:
         """Starts no reactor. Whoever asks finds it paused."""
@@ -82,8 +84,10 @@ class SoleReader(Association):
         over an odd fragment, and whoever inflates does not see the byte.
         """
         command = encode_store_request(self._number(), sop_class, sop_uid)
+        self.whole = False
         self.dul.send_pdu(p_data(context, _LAST_COMMAND + command))
         for value in self._fragments(fd, offset, pad=pad):
+            self.whole = value.startswith(_LAST_DATA)
             self.dul.send_pdu(p_data(context, value))
             if not self.dul.is_alive():
                 return None

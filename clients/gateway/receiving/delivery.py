@@ -39,7 +39,7 @@ from clients.gateway.errors import DiskFullError, IntakeError, leaf
 from clients.gateway.receiving.inbox import NO_END, Inbox
 from clients.gateway.receiving.ledger import REST, Ledger, Result
 from clients.gateway.receiving.prefetch import Prefetch
-from clients.gateway.receiving.settling import RESENT, ask
+from clients.gateway.receiving.settling import RESENT, Answer, Question
 from clients.gateway.sending.words import series_label
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one
@@ -293,15 +293,16 @@ class Delivery:
     async def _settle(self, ready: _Ready, contexts: frozenset[tuple[str, str]]) -> Result:
         """Asks first where it may be there already, sends where it is not."""
         no, pause, note = ready.item.no, _RETRY_FIRST, ""
-        unknown = no in self._ledger.unknown
+        unknown, question = no in self._ledger.unknown, Question(self._scu, ready.header)
         while True:
-            answer = await ask(self._scu, ready.header) if unknown else "absent"
-            if answer == "there":
+            answer = await question.ask() if unknown else Answer("absent")
+            if answer.kind == "there":
                 return Result(no, "find", None, note)
-            result = troubled("pacs-down") if answer == "away" else await self._send(ready, contexts)
+            away = answer.kind == "away"
+            result = troubled(answer.code) if away else await self._send(ready, contexts)
             if (
-                answer == "mute" and result.kind != "retry"
-            ):  # then it reached the PACS, perhaps once too often
+                answer.kind == "mute" and result.kind != "retry"
+            ):  # it reached the PACS, perhaps once too often
                 note = RESENT
             if result.kind in ("ok", "warning"):
                 return Result(no, "store", result.status, note)
