@@ -13,6 +13,7 @@ import pytest
 
 from clients.gateway.errors import DiskFullError
 from clients.gateway.sending import packer as module
+from clients.gateway.sending import records
 from clients.gateway.store.database import Database
 from tests.gateway_kit import PATIENCE, House, StillClock, an_instance, eventually, running
 from tests.spool_kit import SMALL, Restored, Spool, noise, spool_of
@@ -323,7 +324,7 @@ async def test_more_broken_files_than_it_looks_at_at_once(
 async def test_more_images_than_a_record_holds(
     house: House, workers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_RECORD_ITEMS", 4)
+    monkeypatch.setattr(records, "ITEMS", 4)
     spool = await spool_of(house, workers, *(an_instance(InstanceNumber=i) for i in range(1, 31)))
     await spool.pack()
     found = await Restored(spool).complete()

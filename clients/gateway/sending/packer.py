@@ -30,12 +30,13 @@ import structlog
 from clients.gateway import codec
 from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.disk import write_durably
+from clients.gateway.sending import records
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
+from transfer import jws
 from transfer.ids import Cid, ContentKey, Digest
 from transfer.manifest import RECORD_PACKS, RECORD_SECONDS, ChainWriter
-from transfer.messages import ItemEntry, PackEntry, SeriesEntry
 from transfer.packs import BUCKETS, Kind, seal_pack
 from transfer.sites import Identity
 from transfer.stream import Cutter
@@ -43,7 +44,6 @@ from transfer.stream import Cutter
 log = structlog.get_logger()
 _AHEAD = 6
 """Instances being coded at once."""
-_RECORD_ITEMS = 4000
 _PAUSE = 0.3
 """Seconds without a new image after which what is left is sent padded."""
 _CANDIDATES = 64
@@ -53,24 +53,6 @@ SELECT i.*, s.no AS series_order FROM instances i JOIN series s ON s.study=i.stu
 WHERE i.study=? AND i.id<=? AND NOT EXISTS (SELECT 1 FROM items x WHERE x.cid=? AND x.instance=i.id)
 ORDER BY s.scout DESC, s.no, i.number, i.id LIMIT ?
 """
-
-_NAME_SERIES = """
-INSERT OR IGNORE INTO spool_series (cid, no, uid)
-SELECT ?1, (SELECT count(*) FROM spool_series WHERE cid=?1) + row_number() OVER (ORDER BY s.no) - 1, s.uid
-FROM series s WHERE s.study=?2 AND s.uid NOT IN (SELECT uid FROM spool_series WHERE cid=?1)
-AND (EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid AND i.id<=p.frozen)
-OR EXISTS (SELECT 1 FROM imports m JOIN import_files f ON f.import=m.id WHERE m.study=?2 AND m.stopped<>''
-AND f.series=s.uid))
-"""
-"""A series of which no image could be sent is named all the same."""
-
-_WANT = """
-SELECT (SELECT count(*) FROM instances WHERE study=?1 AND series=?2 AND id<=?3)
-+ (SELECT count(DISTINCT f.sop_uid) FROM imports m JOIN import_files f ON f.import=m.id
-   WHERE m.study=?1 AND m.stopped<>'' AND f.series=?2 AND NOT EXISTS
-   (SELECT 1 FROM instances i WHERE i.study=?1 AND i.sop_uid=f.sop_uid AND i.id<=?3))
-"""
-"""Images of a series: those that came until it was closed, and those of an import that never came."""
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -307,92 +289,32 @@ class Packer:
         return (
             (self._chain.i == 0 and self._loose_items > 0)
             or self._loose >= RECORD_PACKS
-            or self._loose_items >= _RECORD_ITEMS
+            or self._loose_items >= records.ITEMS
             or time.monotonic() - self._recorded_at >= RECORD_SECONDS
         )
 
     async def _finish(self) -> None:
-        while self._loose_items > _RECORD_ITEMS:
+        while self._loose_items > records.ITEMS:
             await self._record()
         await self._record(end=True)
 
     async def _record(self, *, end: bool = False) -> None:
-        packs, series, items, total = await self._db.run(lambda con: self._loose_rows(con, end=end))
-        text = self._chain.record(packs, series, items, total=total if end else None)
+        loose = await self._db.run(lambda con: records.gather(con, self.cid, self._study, end=end))
+        text = self._chain.record(loose.packs, loose.series, loose.items, total=loose.total if end else None)
         size, digest = await self._seal("M", text.encode())
         i = self._chain.i
         self._chain.written(text)
-        last = self._chain.last
+        last = jws.digest(text)
 
         def work(con: Con) -> None:
             self._insert_pack(con, "M", size, digest)
-            con.execute(
-                "UPDATE packs SET record=? WHERE cid=? AND kind='D' AND record IS NULL", (i, self.cid)
-            )
-            con.executemany(
-                "UPDATE items SET record=? WHERE cid=? AND no=?", [(i, self.cid, x.no) for x in items]
-            )
-            con.execute(
-                "INSERT INTO records (cid, i, n, hash) VALUES (?,?,?,?)", (self.cid, i, self._n, last)
-            )
-            con.execute(
-                "UPDATE spools SET next_i=?, last_record=?, ended=? WHERE cid=?",
-                (i + 1, last, int(end), self.cid),
-            )
-            if end:
-                con.execute("UPDATE spool_series SET closed=1 WHERE cid=?", (self.cid,))
-                unsent = sum(s.want for s in self._all_series(con)) - total
-                con.execute("UPDATE spools SET unsent=? WHERE cid=?", (unsent, self.cid))
+            records.keep(con, self.cid, self._study, i, self._n, last, loose, end=end)
 
         await self._db.run(work)
         self._n += 1
-        self._loose, self._loose_items = 0, self._loose_items - len(items)
+        self._loose, self._loose_items = 0, self._loose_items - len(loose.items)
         self._recorded_at = time.monotonic()
         self._packed.set()
-
-    def _loose_rows(
-        self, con: Con, *, end: bool
-    ) -> tuple[list[PackEntry], list[SeriesEntry], list[ItemEntry], int]:
-        packs = [
-            PackEntry(r["kind"], r["n"], r["size"], Digest(r["hash"]))
-            for r in rows(
-                con, "SELECT * FROM packs WHERE cid=? AND kind='D' AND record IS NULL ORDER BY n", (self.cid,)
-            )
-        ]
-        items = [
-            ItemEntry(
-                r["no"], r["series"], r["sop_class"], r["sop_uid"], r["syntax"], r["codec"], r["offset"],
-                r["length"], r["size"], Digest(r["hash"]),
-            )
-            for r in rows(
-                con,
-                "SELECT x.no, x.series, i.sop_class, i.sop_uid, i.syntax, x.codec, x.offset, x.length, i.size, i.hash"
-                " FROM items x JOIN instances i ON i.id=x.instance WHERE x.cid=? AND x.record IS NULL"
-                " ORDER BY x.no LIMIT ?",
-                (self.cid, _RECORD_ITEMS),
-            )
-        ]  # fmt: skip
-        if end:
-            con.execute(_NAME_SERIES, (self.cid, self._study))
-        series = []
-        for entry in self._all_series(con):
-            have = sum(1 for x in items if x.series == entry.no)
-            if have or end:
-                series.append(SeriesEntry(entry.no, entry.uid, have, entry.want, end))
-        total = value(con, "SELECT count(*) FROM items WHERE cid=?", (self.cid,))
-        return packs, series, items, total
-
-    def _all_series(self, con: Con) -> list[SeriesEntry]:
-        """Every series of the spool, with the number of its images once that is known."""
-        found = rows(con, "SELECT * FROM spool_series WHERE cid=? ORDER BY no", (self.cid,))
-        frozen = value(con, "SELECT frozen FROM spools WHERE cid=?", (self.cid,))
-        return [
-            SeriesEntry(
-                r["no"], r["uid"], 0,
-                0 if frozen is None else value(con, _WANT, (self._study, r["uid"], frozen)), bool(r["closed"]),
-            )
-            for r in found
-        ]  # fmt: skip
 
 
 def _code(incoming: Path, source: _Source) -> tuple[str, bytes]:
