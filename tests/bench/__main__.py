@@ -36,7 +36,7 @@ from tests.bench import machine
 from tests.bench.table import Row, table
 
 PARTS = {
-    "cpu": 90, "scp": 60, "scu": 60, "small": 90, "relay": 90, "carry": 110, "journey": 150, "memory": 180,
+    "cpu": 90, "scp": 60, "scu": 60, "small": 90, "relay": 90, "carry": 110, "journey": 180, "memory": 240,
     "phone": 180, "wan": 420,
 }  # fmt: skip
 """Each part and its bound in seconds."""

@@ -1,5 +1,6 @@
 """Each process's peak memory (`VmHWM`, proc(5)) after a study, and after one that is eight times as large: the
-same, if nothing grows with the study. Both are delivered to their end by parties that were just started.
+same, if nothing grows with the study. Each is delivered to its end by parties that were just started; of the smaller
+study the highest of several peaks counts.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from msgspec.structs import replace
 
 from tests.bench.journey import deliver, offered, parties
 from tests.bench.studies import long_study
-from tests.bench.table import Row, at_most, emit, shrunk
+from tests.bench.table import ROUNDS, Row, at_most, emit, shrunk
 
-_INSTANCES = 160
-"""80 MB: more than any buffer on the way holds."""
+_INSTANCES = 240
+"""126 MB: enough to fill every buffer on the way."""
 _FACTOR = 8
 _NAMES = {
     "scp_child": "SCP child", "scu_child": "SCU child", "clients.gateway.dicom.pacs": "PACS", "relay": "relay",
@@ -68,7 +69,10 @@ async def after(study: Path) -> dict[str, float]:
 
 async def _run() -> None:
     count = shrunk(_INSTANCES, 12)
-    small = await after(long_study(count, "once"))
+    small: dict[str, float] = {}
+    for number in range(ROUNDS):  # how much is in flight at once varies; the most of it is what a peak is
+        for name, peak in (await after(long_study(count, f"once{number}"))).items():
+            small[name] = max(peak, small.get(name, 0.0))
     large = await after(long_study(_FACTOR * count, "eight"))
     for name in sorted(large):
         before = small.get(name)
