@@ -1,5 +1,5 @@
-"""What breaks beside the transfer: full disks, a relay restored from its backup, PACS that refuse, abort and fall
-silent. After each the transfer goes on by itself, nothing is lost, and nothing is booked twice.
+"""What breaks beside the transfer: full disks, a relay restored from its backup. After each the transfer goes on by
+itself, nothing is lost, and nothing is booked twice. (PACS: `tests/faults/test_pacs.py`.)
 """
 
 from __future__ import annotations
@@ -7,17 +7,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import threading
-from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import pytest
-from pynetdicom import evt
 
 from clients.drill import LinkError, Phone
-from clients.gateway import rooms
-from clients.gateway.dicom.scu import Destination
 from clients.gateway.errors import DiskFullError
 from clients.gateway.peers import outbox
 from clients.gateway.peers import relay as relay_client
@@ -25,7 +19,6 @@ from clients.gateway.peers.relay import PackLine, PackList, SiteEntry
 from clients.gateway.sending import reminder
 from clients.gateway.views import TransferView
 from tests.faults.disks import SmallDisk, full_database, small_disk
-from tests.faults.pacs import OddPacs, odd_pacs
 from tests.programs import digests, write_study
 from tests.world import Site, World
 from transfer.door import WrongPinError
@@ -241,15 +234,7 @@ async def test_relay_restored_from_before_the_yes(world: World, noise: Path, bac
     await delivered(world, view.tid, sent)
 
 
-# PACS that do not simply say yes
-
-
-@pytest.fixture
-async def pacs(world: World) -> AsyncIterator[OddPacs]:
-    """In the place of the good one."""
-    await world.pacs.stop()
-    with odd_pacs(world.pacs_port) as odd:
-        yield odd
+# A relay whose lies outlast it
 
 
 async def ended(world: World, noise: Path, *states: str) -> tuple[TransferView, TransferView]:
@@ -257,109 +242,6 @@ async def ended(world: World, noise: Path, *states: str) -> tuple[TransferView, 
     view = await world.offer(noise)
     await world.answer(view)
     return await world.sender.until(view.tid, *states), await world.receiver.until(view.tid, *states)
-
-
-@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0x0111])
-async def test_pacs_says_stored(world: World, noise: Path, pacs: OddPacs, status: int) -> None:
-    """With or without a note; "I had it" too."""
-    pacs.manner = lambda n, event: status
-    end, there = await ended(world, noise, "COMPLETE", "PARTIAL")
-    assert (end.state, end.stored, end.gaps) == ("COMPLETE", 16, 0)
-    assert there.stored == 16
-    assert sorted(pacs.asked) == sorted(digests(noise))
-
-
-@pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0x0122, 0x0124, 0x0117])
-async def test_pacs_refuses_for_good(world: World, noise: Path, pacs: OddPacs, status: int) -> None:
-    """Every third image, and is not asked again: gaps, by number, at both sites."""
-    sent = digests(noise)
-    pacs.manner = lambda n, event: status if n % 3 == 0 else 0
-    end, there = await ended(world, noise, "COMPLETE", "PARTIAL")
-    assert (end.state, end.stored, end.gaps) == ("PARTIAL", 10, 6)
-    assert (there.state, there.stored, there.gaps, there.why) == ("PARTIAL", 10, 6, "pacs")
-    assert there.receipt_code == end.receipt_code != ""
-    assert sorted(pacs.asked) == sorted(sent)
-    assert pacs.kept == {uid: [sent[uid]] for uid in pacs.kept}
-
-
-@pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110, 0x0213])
-async def test_pacs_cannot_just_now(world: World, noise: Path, pacs: OddPacs, status: int) -> None:
-    """Out of resources for a while: tried again until it can; each image is stored once."""
-    pacs.manner = lambda n, event: status if n in (2, 5) else 0
-    end, _ = await ended(world, noise, "COMPLETE", "PARTIAL")
-    assert (end.state, end.stored, end.gaps) == ("COMPLETE", 16, 0)
-    assert pacs.kept == {uid: [digest] for uid, digest in digests(noise).items()}
-    assert len(pacs.asked) == 18
-
-
-async def test_pacs_aborts(world: World, noise: Path, pacs: OddPacs) -> None:
-    """In the middle of a study, unanswered: what was on its way is sent again, nothing else."""
-
-    def manner(n: int, event: evt.Event) -> int:
-        if n in (3, 9):
-            event.assoc.abort()
-            return 0xC000
-        return 0
-
-    pacs.manner = manner
-    end, _ = await ended(world, noise, "COMPLETE", "PARTIAL")
-    assert (end.state, end.stored, end.gaps) == ("COMPLETE", 16, 0)
-    assert pacs.kept == {uid: [digest] for uid, digest in digests(noise).items()}
-
-
-async def test_pacs_closes_after_half_a_study(world: World, noise: Path) -> None:
-    """Its program ends, and is there again later."""
-    await world.pacs.stop()
-    half = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def manner(n: int, event: evt.Event) -> int:
-        if n == 8:
-            loop.call_soon_threadsafe(half.set)
-            event.assoc.abort()
-            return 0xC000
-        return 0 if n < 8 else 0xA700
-
-    view = await world.offer(noise)
-    with odd_pacs(world.pacs_port) as first:
-        first.manner = manner
-        await world.answer(view)
-        await half.wait()
-    with odd_pacs(world.pacs_port) as second:
-        end = await world.sender.until(view.tid, "COMPLETE", "PARTIAL")
-    assert (end.state, end.stored, end.gaps) == ("COMPLETE", 16, 0)
-    assert first.kept.keys().isdisjoint(second.kept)
-    both = {**first.kept, **second.kept}
-    assert both == {uid: [digest] for uid, digest in digests(noise).items()}
-
-
-async def test_pacs_falls_silent(world: World, noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One image is taken and not answered: unknown, so it is sent again, and no other one is."""
-    monkeypatch.setattr(rooms, "Destination", partial(Destination, response=1.0, stall=1.0))
-    await world.pacs.stop()
-    await world.receiver.close()
-    await world.receiver.open()
-    silent, patient = threading.Event(), 30.0
-
-    def manner(n: int, event: evt.Event) -> int:
-        if n == 3:
-            silent.wait(patient)
-        return 0
-
-    sent = digests(noise)
-    with odd_pacs(world.pacs_port) as pacs:
-        pacs.manner = manner
-        try:
-            end, _ = await ended(world, noise, "COMPLETE", "PARTIAL")
-        finally:
-            silent.set()
-        assert (end.state, end.stored, end.gaps) == ("COMPLETE", 16, 0)
-        assert len(pacs.asked) == 17
-        assert {uid: set(copies) for uid, copies in pacs.kept.items()} == {u: {h} for u, h in sent.items()}
-        assert pacs.asked.count(pacs.asked[3]) == 2
-
-
-# A relay whose lies outlast it
 
 
 async def test_numbers_of_a_relay_are_not_trusted_for_ever(world: World, noise: Path) -> None:
