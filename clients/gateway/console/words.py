@@ -22,7 +22,7 @@ REASONS: Final[Mapping[str, str]] = {
 PROOFS: Final[Mapping[str, str]] = {
     "commit": "the PACS took charge of every image (storage commitment)",
     "find": "the PACS lists every image (query)",
-    "store": "the PACS answered success for every image (C-STORE)",
+    "store": "the PACS answered success for every image (C-STORE, or a query after a lost answer)",
 }
 
 
