@@ -41,8 +41,8 @@ class Link(msgspec.Struct, frozen=True):
 
     name: str
     megabits: int
-    gate: float
-    goal: float
+    gate: float | None = None
+    goal: float | None = None
     loss: float = 0.0
     control: str = "bbr"
 
@@ -52,7 +52,9 @@ LINKS = [
     Link("50", 50, 24, 21),
     Link("200", 200, 11, 7),
     Link("50/bbr", 50, 40, 26, loss=0.01),
-    Link("50/cubic", 50, 40, 26, loss=0.01, control="cubic"),
+    Link(
+        "50/cubic", 50, loss=0.01, control="cubic"
+    ),  # for whoever's kernel has no BBR: nothing was asked for
 ]
 
 
@@ -128,8 +130,9 @@ class Parties:
             await engine.open()
             try:
                 async with asyncio.timeout(_PAIRED):
-                    while not all(peer.reachable for peer in await engine.peers()):
-                        await asyncio.sleep(0.1)
+                    async for _ in engine.changes():
+                        if all(peer.reachable for peer in await engine.peers()):
+                            break
             finally:
                 await engine.close()
 
@@ -304,19 +307,21 @@ def _tell(link: Link, runs: list[Run]) -> None:
     emit(
         Row(
             what=f"first image at the PACS from send, {on}", unit="s", better="less",
-            values=[r.first for r in runs], gate=at_most(1.5), goal=at_most(0.6),
+            values=[r.first for r in runs], gate=at_most(1.5) if link.gate else None,
+            goal=at_most(0.6) if link.goal else None,
         )
     )  # fmt: skip
     emit(
         Row(
             what=f"complete at the PACS from send, {on}", unit="s", better="less",
-            values=[r.last for r in runs], gate=at_most(link.gate), goal=at_most(link.goal),
+            values=[r.last for r in runs], gate=at_most(link.gate) if link.gate else None,
+            goal=at_most(link.goal) if link.goal else None,
         )
     )  # fmt: skip
     emit(
         Row(
             what=f"the sender's link used from send to complete, {on}", unit="%", values=[100 * r.used for r in runs],
-            goal=at_least(90),
+            goal=at_least(90) if link.goal else None,
         )
     )  # fmt: skip
 
