@@ -70,8 +70,9 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
 def bound(part: str, rounds: int, given: argparse.Namespace) -> float:
     """Seconds after which a part is ended: longer for more or longer rounds than usual."""
     usual = 1 if part == _ONCE else 3
-    seconds = PARTS[part] * max(1.0, rounds / usual) * max(1.0, given.size)
-    return max(seconds, given.small / _LONG_SMALL) if part == "small" else seconds
+    size, small = float(given.size), float(given.small)
+    seconds = PARTS[part] * max(1.0, rounds / usual) * max(1.0, size)
+    return max(seconds, small / _LONG_SMALL) if part == "small" else seconds
 
 
 def run(part: str, code: str, seconds: float, environment: dict[str, str]) -> Generator[Row, None, None]:

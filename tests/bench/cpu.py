@@ -35,7 +35,7 @@ Sealed = tuple[list[bytes], list[tuple[str, int, int, int, bytes]]]
 
 def seal(sets: Sets) -> Sealed:
     """As the sender does it: hash, code with proof, cut, seal, hash the ciphertext."""
-    cutter, packs, items = Cutter(_BUCKET), [], []
+    cutter, packs, items = Cutter(_BUCKET), list[bytes](), list[tuple[str, int, int, int, bytes]]()
 
     def pack(body: bytes | None) -> bool:
         if body is None:

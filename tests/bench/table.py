@@ -84,7 +84,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """How fast we are beside the peer; None without pairs."""
         if len(self.values) != len(self.beside) or not self.values:
             return None
-        pairs = zip(self.values, self.beside, strict=True)
         pairs = list(zip(self.values, self.beside, strict=True))
         if self.better == "less":
             pairs = [(theirs, ours) for ours, theirs in pairs]
