@@ -121,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         environment = {
             **os.environ, "BENCH_LINES": "1", "BENCH_SIZE": str(given.size), "BENCH_SMALL": str(given.small or ""),
-            "BENCH_DIR": folder,
+            "BENCH_DIR": folder, "BENCH_ALL": "" if given.parts else "1",
         }  # fmt: skip
         for part in given.parts or PARTS:
             began = time.monotonic()

@@ -14,7 +14,7 @@ from tests.bench.studies import workspace
 from tests.bench.table import Row, at_least, at_most, emit, shrunk
 from transfer.ids import Cid
 
-_SECONDS = 60
+_SECONDS = 45
 _PACKS = 134
 """140 MB."""
 _SIDES = 3

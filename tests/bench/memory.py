@@ -15,8 +15,8 @@ from tests.bench.journey import deliver, offered, parties
 from tests.bench.studies import long_study
 from tests.bench.table import ROUNDS, Row, at_most, emit, shrunk
 
-_INSTANCES = 240
-"""126 MB: enough to fill every buffer on the way."""
+_INSTANCES = 200
+"""105 MB: enough to fill every buffer on the way."""
 _FACTOR = 8
 _NAMES = {
     "scp_child": "SCP child", "scu_child": "SCU child", "clients.gateway.dicom.pacs": "PACS", "relay": "relay",

@@ -13,7 +13,7 @@ from tests.bench.dimse import DCMTK, MISSING, arrived, have_dcmtk, headers, send
 from tests.bench.studies import noise, workspace
 from tests.bench.table import ROUNDS, Row, at_most, emit, ratio, shrunk
 
-_COUNT, _BYTES = 1500, 10_000
+_COUNT, _BYTES = 1000, 10_000
 _WHAT = "instances of 10 KB: "
 
 

@@ -22,7 +22,7 @@ from tests.image_kit import DEV, split
 
 Sets = list[tuple[bytes, str]]
 """Data sets and their transfer syntaxes."""
-_SOURCE = 160
+_SOURCE = 60
 """Slices that are computed; a longer study repeats their pixels under UIDs of its own."""
 
 
