@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import shutil
 
+from clients.gateway.dicom.statuses import TROUBLES
 from clients.gateway.dicom.tls import ends_at
-from clients.gateway.errors import GatewayError
+from clients.gateway.errors import GatewayError, RelayDownError
 from clients.gateway.observe.health import Health
 from clients.gateway.observe.standing import absence, facts_of, of_receive, of_send
 from clients.gateway.peers.pins import Peer
@@ -21,6 +22,8 @@ from clients.gateway.store.database import Con, quoted, rows, value
 from clients.gateway.views import CheckView
 from transfer.states import OPEN_RECEIVER, OPEN_SENDER
 
+PATIENCE = 15.0
+"""Seconds for one party to answer: people wait for this, and the pages for no longer than twenty."""
 SKEW = 120
 """Seconds between our clock and the relay's that nobody need look at."""
 RENEW = 14
@@ -58,7 +61,10 @@ async def check(rooms: Rooms) -> list[CheckView]:
 
 async def _relay(rooms: Rooms) -> list[CheckView]:
     try:
-        await rooms.relay.health()
+        async with asyncio.timeout(PATIENCE):
+            await rooms.relay.health()
+    except TimeoutError:
+        return [CheckView(name="relay", ok=False, sentence=RelayDownError().sentence)]
     except GatewayError as why:
         return [CheckView(name="relay", ok=False, sentence=_RELAY.get(why.code, why.sentence))]
     sentence = "The relay answers and knows this site."
@@ -79,7 +85,11 @@ async def _relay(rooms: Rooms) -> list[CheckView]:
 async def _pacs(rooms: Rooms) -> list[CheckView]:
     if rooms.scu is None:
         return [CheckView(name="pacs", ok=True, sentence="No PACS is set: this site only sends.")]
-    echo = await rooms.scu.echo()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            echo = await rooms.scu.echo()
+    except TimeoutError:
+        return [CheckView(name="pacs", ok=False, sentence=TROUBLES["pacs-silent"][1])]
     sentence = _UNANSWERED.get(echo.code, echo.sentence).format(aet=rooms.config.dicom.aet)
     return [CheckView(name="pacs", ok=echo.ok, sentence=sentence)]
 
