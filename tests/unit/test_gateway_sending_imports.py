@@ -329,7 +329,7 @@ def _another_study(disc: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (_gone, "import-changed"), (_one_less, "import-changed"), (_one_more, "import-changed"),
+        (_gone, "import-absent"), (_one_less, "import-changed"), (_one_more, "import-changed"),
         (_another_study, "import-changed"),
     ],
     ids=lambda x: getattr(x, "__name__", ""),

@@ -61,7 +61,7 @@ def survey(path: Path, limits: Limits = Limits()) -> Survey | None:  # noqa: B00
 
     Raises `IntakeError` where there is nothing to walk.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # False too where nobody may look
         return None
     found = _Found()
     for item in walk(path, limits):

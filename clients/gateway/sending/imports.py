@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import Coroutine
 from pathlib import Path
@@ -139,6 +140,8 @@ class Imports:
         number, path = int(row["id"]), Path(row["path"])
         plan = self._surveys.get(number) or await asyncio.to_thread(survey, path)
         missing = await self._db.run(lambda con: _missing(con, number))
+        if plan is None and not os.path.lexists(path):
+            raise reject("import-absent")
         if plan is None or not await self._db.run(lambda con: _is_of(con, number, plan)):
             raise reject("import-changed")
         waiting = [file for file in plan.files if file.sop_uid in missing]
