@@ -227,9 +227,11 @@ def test_answers_without_end_are_cut_off(asking: Asking, bound: str, monkeypatch
     ended = threading.Event()
 
     def flood(event: evt.Event) -> Answers:
-        while not event.assoc.acse.is_aborted():
-            yield 0xFF00, answer("2.25.9")
-        ended.set()
+        try:
+            while not event.assoc.acse.is_aborted():
+                yield 0xFF00, answer("2.25.9")
+        finally:
+            ended.set()
 
     if bound == "answers":
         monkeypatch.setattr(module, "_MOST", 20)
