@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from clients.gateway import folder as folders
 from clients.gateway.clock import SystemClock
 from clients.gateway.engine import GatewayEngine
 from clients.gateway.observe import checks
+from clients.gateway.observe.health import Health
 from clients.gateway.observe.standing import MOVES, Facts, facts_of, of_receive, of_send
 from clients.gateway.rooms import Rooms
 from clients.gateway.store import audit
@@ -97,6 +99,8 @@ async def test_a_relay_that_goes_by_another_name(tmp_path: Path) -> None:
         async with gateway(tmp_path / "g", f"http://localhost:{port}") as rooms:
             enroll(tmp_path / "relay", folders.own_card(rooms.folder, rooms.identity))
             assert "relay.url" in await wrong(rooms, "relay")
+            assert rooms.relay.trouble == "relay-not-for-me"
+            assert await Health(rooms).wrong() == ["relay"]
 
 
 async def test_a_relay_whose_certificate_is_not_trusted(tmp_path: Path) -> None:
@@ -208,6 +212,27 @@ async def test_parties_that_take_a_connection_and_say_nothing(
     await server.wait_closed()
 
 
+async def test_parties_that_take_a_connection_and_say_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall, or a program that hangs: said in time, not after all the patience that an image gets."""
+    monkeypatch.setattr(checks, "PATIENCE", 1.0)
+    ended = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with gateway(tmp_path / "g", f"http://{where}", pacs=f"PACS@{where}") as rooms:
+        assert "does not answer" in await wrong(rooms, "pacs")
+        assert "cannot be reached" in await wrong(rooms, "relay")
+    ended.set()
+    server.close()
+    await server.wait_closed()
+
+
 # This machine
 
 
@@ -264,6 +289,12 @@ async def test_a_site_that_was_never_seen_and_one_that_went_away(desk: Desk) -> 
 
 async def test_what_others_must_still_learn(desk: Desk) -> None:
     await desk.offered()
+
+    async def all_but_the_offer_left() -> bool:
+        kinds = await desk.rooms.db.run(lambda con: [r[0] for r in con.execute("SELECT kind FROM outbox")])
+        return kinds == ["queue"]
+
+    await eventually(all_but_the_offer_left)
     assert [c for c in await checks.check(desk.rooms) if c.name == "outbox"] == []
     desk.clock.at += checks.OVERDUE + 1
     assert "Lakeside Trauma Center has not confirmed 1 messages" in await wrong(desk.rooms, "outbox")
@@ -314,6 +345,7 @@ async def test_a_sender_waits_for_the_phone(pair: tuple[House, House]) -> None:
     assert sentence.startswith("It waits for the answer on the patient's phone, until ")
     assert (await of(s, tid, relay="relay-down"))[1]
     assert "enroll" in (await of(s, tid, relay="relay-unknown-site"))[0]
+    assert "relay.url" in (await of(s, tid, relay="relay-not-for-me"))[0]
     for _ in range(tries.MAX):
         phone = await Handset.scan(s, tid, wrong=True)
         await phone.start()

@@ -90,11 +90,17 @@ _NOT_KNOWN = Standing(
     "The relay does not know this site. Have its operator enroll the site's card.", wrong=True
 )
 
+_REFUSED = {
+    "relay-unknown-site": _NOT_KNOWN,
+    "relay-not-for-me": Standing("The relay goes by another address than relay.url. Correct gateway.toml.", wrong=True),
+    "relay-clock": Standing("This machine's clock differs too much from the relay's. Set the clock.", wrong=True),
+}
+
 
 def _relay(facts: Facts) -> Standing | None:
     if not facts.relay:
         return None
-    return _NOT_KNOWN if facts.relay == "relay-unknown-site" else _RELAY
+    return _REFUSED.get(facts.relay, _RELAY)
 
 
 def _key(con: Con, row: sqlite3.Row, facts: Facts) -> Standing:

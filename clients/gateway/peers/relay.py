@@ -37,6 +37,8 @@ _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ON_THE_WAY = {"hash", "replayed"}
 """Refusals of a request that something between us and the relay cut off, changed or sent twice."""
 _DAMAGED = "A request was damaged on its way to the relay. It is sent again; check the network if this stays."
+_OF_THE_SITE = {"relay-unknown-site", "relay-not-for-me", "relay-clock"}
+"""Refusals that every call of this site meets."""
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 ANSWERS = ("ok", "refused", "full", "down")
 """How a call may end: done, refused for good, no room for us, no answer."""
@@ -136,7 +138,7 @@ class RelayClient:
         self.answers: Counter[str] = Counter(dict.fromkeys(ANSWERS, 0))
         """How calls ended, since the start."""
         self.trouble = RelayDownError.code
-        """Why the newest call was not answered as a site's, or empty: `relay-down`, `relay-unknown-site`."""
+        """Why the newest call was not answered as a site's, or empty: `relay-down`, or one of `_OF_THE_SITE`."""
         self._key, self._clock, self._random = key, clock, random
         tls = tls_context(ca_file) if parts.scheme == "https" else False
         self._tls: ssl.SSLContext | bool = tls
@@ -178,7 +180,7 @@ class RelayClient:
             self._ended("down", why.code)
             raise
         except RelayRefusal as why:
-            self._ended("refused", why.code if why.status == 401 else "")
+            self._ended("refused", why.code if why.code in _OF_THE_SITE else "")
             raise
         self._ended("ok")
         return data
