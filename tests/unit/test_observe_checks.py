@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -189,27 +188,6 @@ async def test_an_orthanc_of_another_name(tmp_path: Path) -> None:
     with orthanc(tmp_path / "pacs", DicomCheckCalledAet=True) as port:
         async with gateway(tmp_path / "g", pacs=f"ARCHIVE@127.0.0.1:{port}") as rooms:
             assert "pacs.aet" in await wrong(rooms, "pacs")
-
-
-async def test_parties_that_take_a_connection_and_say_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A firewall, or a program that hangs: said in time, not after all the patience that an image gets."""
-    monkeypatch.setattr(checks, "PATIENCE", 1.0)
-    ended = asyncio.Event()
-
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await ended.wait()
-        writer.close()
-
-    server = await asyncio.start_server(mute, "127.0.0.1", 0)
-    where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with gateway(tmp_path / "g", f"http://{where}", pacs=f"PACS@{where}") as rooms:
-        assert "does not answer" in await wrong(rooms, "pacs")
-        assert "cannot be reached" in await wrong(rooms, "relay")
-    ended.set()
-    server.close()
-    await server.wait_closed()
 
 
 async def test_parties_that_take_a_connection_and_say_nothing(

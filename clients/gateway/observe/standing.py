@@ -92,8 +92,12 @@ _NOT_KNOWN = Standing(
 
 _REFUSED = {
     "relay-unknown-site": _NOT_KNOWN,
-    "relay-not-for-me": Standing("The relay goes by another address than relay.url. Correct gateway.toml.", wrong=True),
-    "relay-clock": Standing("This machine's clock differs too much from the relay's. Set the clock.", wrong=True),
+    "relay-not-for-me": Standing(
+        "The relay goes by another address than relay.url. Correct gateway.toml.", wrong=True
+    ),
+    "relay-clock": Standing(
+        "This machine's clock differs too much from the relay's. Set the clock.", wrong=True
+    ),
 }
 
 
