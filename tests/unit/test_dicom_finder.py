@@ -23,7 +23,7 @@ from clients.gateway.dicom.courier import Caller
 from clients.gateway.dicom.finder import STUDY_ROOT, Finder, encode_identifier, names
 from clients.gateway.dicom.race import SoleReader
 from clients.gateway.dicom.scu import Destination, Done, Find
-from clients.gateway.dicom.upper_layer import Socket
+from clients.gateway.dicom.wire import Socket
 
 PATIENCE = 60.0
 UID = "2.25.1001"

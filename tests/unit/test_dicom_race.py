@@ -17,7 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from clients.gateway.dicom.race import SoleReader
-from clients.gateway.dicom.upper_layer import Socket, prepare
+from clients.gateway.dicom.wire import Socket, prepare
 from tests.dicom_kit import instance, save
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

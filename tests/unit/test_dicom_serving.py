@@ -15,7 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.dimse import DIMSEServiceProvider
 
-from clients.gateway.dicom.upper_layer import Association, Socket
+from clients.gateway.dicom.upper_layer import Association
+from clients.gateway.dicom.wire import Socket
 from tests.dicom_kit import call, instance, save
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

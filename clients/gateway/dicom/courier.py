@@ -27,7 +27,7 @@ from clients.gateway.dicom.refusals import refuse
 from clients.gateway.dicom.scu import Destination, Done, Store
 from clients.gateway.dicom.structure import DEFLATED
 from clients.gateway.dicom.tls import client_context, handshake_trouble
-from clients.gateway.dicom.upper_layer import Socket
+from clients.gateway.dicom.wire import Socket
 from clients.gateway.errors import ConfigError, IntakeError
 
 _LOOK = 0.25

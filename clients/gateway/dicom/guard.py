@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 from pynetdicom.transport import AssociationServer
 
-from clients.gateway.dicom.upper_layer import hang_up, prepare
+from clients.gateway.dicom.wire import hang_up, prepare
 
 _MAX_ORIGINS = 1024
 """Addresses whose pace is remembered; the one that was quiet for longest is forgotten first."""

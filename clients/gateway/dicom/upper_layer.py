@@ -1,7 +1,7 @@
 """pynetdicom's upper layer (PS3.8), made to wait instead of poll, and to stop reading where a peer goes too far.
 
-Everything that reaches below pynetdicom's documented interface is in this file, and its tests guard each such
-place.
+Everything that reaches below pynetdicom's documented interface is in this file and in `wire.py`, the socket below
+it; their tests guard each such place.
 
 As it comes, the provider looks at its socket and its queue once a millisecond, reads 4 KiB at a time, copies
 every PDU six times, believes any PDU length, waits for ever in `recv` and `send`, and queues a whole instance
@@ -10,22 +10,19 @@ in memory before the first byte is on the wire. Here it
 - sleeps in one `poll` on the peer and on our own side, and wakes at once for either;
 - reads a PDU into one buffer of its exact size, and hands on views of it;
 - refuses a PDU longer than was agreed (PS3.8 D.1) before it reads it, and gives each PDU a deadline;
-- reads and writes through TLS (PS3.15 B.12) where the socket has it, in the provider's thread only;
 - queues a bounded number of PDUs, so a slow peer slows the sender instead of filling its memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import select
 import socket
-import ssl
 import struct
 import threading
 import time
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 import pynetdicom.ae
 import pynetdicom.association
@@ -38,17 +35,15 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationSocket
 
 from clients.gateway.dicom.commands import encode_store_response
+from clients.gateway.dicom.wire import Socket
 
 MAX_PDU = 131072
 """Bytes of a P-DATA-TF's variable field that we announce, and the most that we send (PS3.8 D.1)."""
 _MAX_OTHER_PDU = 2**20
 """Bytes of any other PDU: an A-ASSOCIATE-RQ with 128 contexts of every transfer syntax is far below."""
 _MAX_COMMAND = 2**16
-_MAX_DISCARDED = 2**22
-"""Bytes that are read after the end (PS3.8 9.2, Sta13): a peer in the middle of a PDU shall hear that it was ended."""
 _QUEUED = 8
 """PDUs that wait to be sent."""
 _IDLE_WAIT = 0.05
@@ -56,150 +51,10 @@ _IDLE_WAIT = 0.05
 _P_DATA_TF = 0x04
 _HEAD = struct.Struct(">BBL")
 _ITEM = struct.Struct(">LB")
-_Connection = socket.socket
 
 
 class TooLongError(Exception):
     """A peer sends more than was agreed. The association ends."""
-
-
-class Socket(AssociationSocket):  # type: ignore[misc]
-    """The peer's socket: exact reads with a deadline, whole writes, and a `ready` that waits.
-
-    The socket's own time-out (see `prepare`) is what a peer may take for one PDU, either way.
-    """
-
-    socket: _Connection | None
-    _ahead = b""
-    """What was read to find out whether there is something to read."""
-    _discarded = 0
-    was_cut = False
-    """Whether the peer ended the connection, without a word of DICOM."""
-
-    def begin(self, stall: float, tls: ssl.SSLContext | None, name: str, patience: float) -> None:
-        """Prepares a connection that we opened, with TLS where a context is given: then the peer's certificate must be
-        made out to `name`. Whatever is raised, the connection is closed: nothing is sent in the clear instead.
-        """
-        sock = cast(socket.socket, self.socket)
-        try:
-            prepare(sock, patience)
-            if tls is not None:
-                self.socket = sock = tls.wrap_socket(sock, server_hostname=name)
-            sock.settimeout(stall)
-        except BaseException:
-            hang_up(sock)
-            sock.close()
-            raise
-
-    @property
-    def ready(self) -> bool:
-        """True if there is something to read. Waits a moment, less if we have something to send."""
-        dul = cast("Dul", self.assoc.dul)
-        number = -1 if self.socket is None or not self._is_connected else self.socket.fileno()
-        if number < 0:
-            dul.rest(-1)
-            return False
-        if not isinstance(self.socket, ssl.SSLSocket):
-            return dul.rest(number)
-        return bool(self.socket.pending()) or (dul.rest(number) and self._has_words(self.socket))
-
-    def _has_words(self, sock: ssl.SSLSocket) -> bool:
-        """Whether what came is for us. A TLS 1.3 ticket or key update is not, and to wait for words behind it would
-        be to wait while the peer waits for ours.
-        """
-        patience = sock.gettimeout()
-        sock.settimeout(0)
-        try:
-            self._ahead += sock.recv(1)
-        except ssl.SSLWantReadError:
-            return False
-        except OSError:  # whoever reads is told again
-            self.was_cut = True
-        finally:
-            sock.settimeout(patience)
-        return True
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """`nr_bytes`, or fewer if the peer went away. Raises `TimeoutError`, also where they come drop by drop."""
-        data = bytearray(nr_bytes)
-        have = min(nr_bytes, len(self._ahead))
-        data[:have], self._ahead = self._ahead[:have], self._ahead[have:]
-        view = memoryview(data)
-        sock = cast(socket.socket, self.socket)
-        until = time.monotonic() + (sock.gettimeout() or 0.0)
-        while have < nr_bytes:
-            got = sock.recv_into(view[have:])
-            if not got:
-                self.was_cut = True
-                return data[:have]
-            have += got
-            if have < nr_bytes and time.monotonic() > until:
-                raise TimeoutError
-        return data
-
-    def discard(self) -> bool:
-        """Throws away what is there to read; False if the peer has closed, or goes on and on."""
-        try:
-            got = len(cast(socket.socket, self.socket).recv(_MAX_COMMAND))
-        except (OSError, AttributeError):
-            return False
-        self._discarded += got
-        return bool(got) and self._discarded < _MAX_DISCARDED
-
-    def send_buffers(self, *buffers: bytes | memoryview) -> None:
-        """Writes all of `buffers`. A peer that went away or does not take them becomes Evt17 (PS3.8 9.2.1)."""
-        try:
-            left = [memoryview(b) for b in buffers]
-            sock = cast(socket.socket, self.socket)
-            if isinstance(sock, ssl.SSLSocket):  # records of its own, which gather nothing
-                sock.sendall(b"".join(left))
-                return
-            while left:
-                sent = sock.sendmsg(left)
-                while left and sent >= len(left[0]):
-                    sent -= len(left.pop(0))
-                if left:
-                    left[0] = left[0][sent:]
-        except (OSError, AttributeError) as why:
-            self.was_cut = not isinstance(why, TimeoutError)
-            self.event_queue.put("Evt17")
-
-    def send(self, bytestream: bytes) -> None:
-        """Writes one PDU."""
-        self.send_buffers(bytestream)
-
-    def close(self) -> None:
-        """Ends the connection; over TLS with the alert that says that nothing was cut off (RFC 8446 6.1)."""
-        if isinstance(self.socket, ssl.SSLSocket) and threading.current_thread() is self.assoc.dul:
-            with contextlib.suppress(OSError, ValueError):
-                self.socket.settimeout(0)  # the peer's own alert is not waited for
-                self.socket.unwrap()
-        super().close()
-
-    def _shutdown_socket(self) -> None:
-        """Ends the connection. Its number is free for another file only when nobody reads from it any more, so
-        another thread than the provider's leaves the rest to that one.
-        """
-        if self.socket is None:
-            return
-        hang_up(self.socket)
-        if threading.current_thread() is self.assoc.dul:
-            self.socket.close()
-
-
-def prepare(sock: socket.socket, stall: float) -> None:
-    """No Nagle (it costs 40 ms per message: both peers wait for the other), and no call that blocks for ever."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.settimeout(stall)
-
-
-def hang_up(sock: socket.socket) -> None:
-    """Ends a connection from any thread; whoever reads or writes it is told. `SSLSocket.shutdown` would take its TLS
-    away first, and a write at that moment would go out in the clear.
-    """
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Views:
