@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clients.gateway.sending.pacing import FEW, LATE, MOST, QUICK, Pace
+from clients.gateway.sending.pacing import FEW, FLYING, LATE, MOST, QUICK, Pace
 from transfer.packs import BUCKETS
 
 SEAL, TRIP = 40, 0.05
@@ -34,13 +34,14 @@ class Way:
     ("megabits", "streams", "bucket"),
     [
         (1, FEW, BUCKETS[0]), (10, FEW, BUCKETS[0]), (50, MOST, BUCKETS[1]), (200, MOST, BUCKETS[3]),
-        (10_000, MOST, BUCKETS[-1]),
+        (10_000, MOST, BUCKETS[4]),
     ],
 )  # fmt: skip
 def test_each_link_finds_its_packs(megabits: int, streams: int, bucket: int, trip: float) -> None:
     pace = Pace()
     Way(pace, megabits, trip).fill()
     assert (pace.streams, pace.bucket) == (streams, bucket)
+    assert streams * bucket <= FLYING
     assert bucket == BUCKETS[0] or streams * bucket <= megabits * 125_000 / 2
 
 

@@ -23,7 +23,11 @@ QUICK, LATE = 0.1, 0.3
 _REST = 30.0
 """Seconds without a pack after which the way may be another."""
 FEW, MOST = 4, 8
-_LADDER = [(FEW, BUCKETS[0]), *((MOST, bucket) for bucket in BUCKETS)]
+FLYING = 2**23
+"""Bytes that fly at once at the most: they are in memory, here and at the receiver. With a way of 40 ms it fills any
+link that a hospital has.
+"""
+_LADDER = [(FEW, BUCKETS[0]), *((MOST, bucket) for bucket in BUCKETS if MOST * bucket <= FLYING)]
 """(streams, bytes of a pack), from the slowest link to the fastest."""
 
 
