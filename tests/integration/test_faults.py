@@ -13,10 +13,11 @@ import pytest
 
 from clients.drill import LinkError, Phone
 from clients.gateway.errors import DiskFullError
+from clients.gateway.intake import staging
 from clients.gateway.peers import outbox
 from clients.gateway.peers import relay as relay_client
 from clients.gateway.peers.relay import PackLine, PackList, SiteEntry
-from clients.gateway.sending import reminder
+from clients.gateway.sending import imports, reminder
 from clients.gateway.views import TransferView
 from tests.faults.disks import SmallDisk, full_database, small_disk
 from tests.programs import digests, write_study
@@ -58,6 +59,56 @@ async def test_full_at_import(world: World, noise: Path) -> None:
         with pytest.raises(DiskFullError):
             await world.sender.engine.import_path(str(noise), "test")
         assert list(disk.folder.iterdir()) == []
+
+
+async def test_full_in_mid_import(world: World, noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills at one of the images: nothing half stays, and the same import goes through once there is room;
+    a third one brings nothing twice.
+    """
+    monkeypatch.setattr(staging, "_RESERVE", 0)  # else it stops before the disk does
+    sent, engine = digests(noise), world.sender.engine
+    with small_disk(world.sender.folder / "incoming", "200k") as disk:
+        with pytest.raises(DiskFullError) as said:
+            await engine.import_path(str(noise), "test")
+        assert said.value.sentence
+        assert list(disk.folder.iterdir()) == []
+        assert await engine.studies() == []
+        disk.free()
+        done = [await engine.import_path(str(noise), "test") for _ in range(2)]
+        assert done[0] == done[1] == {"studies": done[0]["studies"], "accepted": len(sent), "skipped": []}
+        assert len(list(disk.folder.iterdir())) == len(sent)
+        view = await engine.send(done[0]["studies"][0], "Lakeside Trauma Center", "transfer", "test")
+        await world.answer(view)
+        await delivered(world, view.tid, sent)
+
+
+async def test_full_in_mid_import_of_what_is_offered_already(
+    world: World, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest will not come: the offer is stopped with a sentence, no part is left, and the same import goes through
+    once there is room.
+    """
+    monkeypatch.setattr(staging, "_RESERVE", 0)
+    monkeypatch.setattr(
+        imports, "check_room", lambda size, folder: None
+    )  # it was there when it was looked for
+    sent, engine = digests(noise), world.sender.engine
+    with small_disk(world.sender.folder / "incoming", "200k") as disk:
+        first = await engine.import_path(str(noise), "test", early=True)
+
+        async def stopped() -> bool | None:
+            return None if (await engine.study(first["studies"][0])).open else True
+
+        await world.sender.eventually(stopped)
+        assert list(disk.folder.glob("*.part")) == []
+        disk.free()
+        done = await engine.import_path(str(noise), "test", early=True)
+        assert (done["studies"], done["accepted"], done["skipped"]) == (first["studies"], len(sent), [])
+        assert len(list(disk.folder.glob("*.dcm"))) <= len(sent)
+        view = await engine.send(done["studies"][0], "Lakeside Trauma Center", "transfer", "test")
+        await world.answer(view)
+        await delivered(world, view.tid, sent)
+        assert len(list(disk.folder.glob("*.dcm"))) == len(sent)
 
 
 async def test_full_at_the_spool(world: World, noise: Path) -> None:

@@ -1,0 +1,112 @@
+"""How often a PIN may be wrong, with everything real: a relay and a gateway in processes of their own, and strangers
+with a photo of the code, many at once and again and again, while the gateway is killed in between (protocol s. 4).
+
+The limit is for the life of the transfer. Nobody hears "wrong" more often than the limit, and the database has exactly
+that many tries spent in the end: a kill costs a stranger a try that was spent, and never gives one.
+`make soak` lets 200 of them come; otherwise there are 40.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from clients import drill
+from clients.drill import NoAnswerError, Phone
+from clients.gateway.errors import GatewayError
+from clients.gateway.views import TransferView
+from tests.programs import Programs, running, write_study
+from transfer.door import WrongPinError
+from transfer.errors import LockedError
+from transfer.tries import MAX, RUN_SECONDS
+
+_CLIENTS = 200 if os.environ.get("SOAK") else 40
+_KILLS = 4 if os.environ.get("SOAK") else 2
+
+_ROUNDS = 6
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Programs]:
+    """All of them, and strangers who do not wait long."""
+    monkeypatch.setattr(drill, "_STEP", 4.0)
+    monkeypatch.setattr(drill, "_RUNS", 1)
+    (tmp_path / "world").mkdir()
+    async with running(tmp_path / "world", quiet_seconds=3600) as programs:
+        yield programs
+
+
+class Strangers:
+    """Clients that all have the link and guess, until each has been answered or given up."""
+
+    def __init__(self, view: TransferView) -> None:
+        self._view = view
+        self.wrong: list[int] = []
+        """Tries left, of everybody who heard that the PIN is wrong."""
+        self.locked = 0
+        self.heard = asyncio.Event()
+
+    async def come(self, number: int) -> None:
+        """All at once."""
+        await asyncio.gather(*(self._guess(n) for n in range(1, number + 1)))
+
+    async def _guess(self, n: int) -> None:
+        pin = f"{(int(self._view.pin) + n) % 10**6:06d}"
+        with contextlib.suppress(NoAnswerError, GatewayError):
+            async with Phone(self._view.link, pin) as phone:
+                try:
+                    await phone.ask()
+                except WrongPinError as why:
+                    self.wrong.append(why.left)
+                except LockedError:
+                    self.locked += 1
+                else:
+                    raise AssertionError("a wrong PIN was let in")
+        self.heard.set()
+
+
+def spent(world: Programs, copy: Path) -> int:
+    """Tries that stand as spent in the sender's database."""
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for name in ("gateway.db", "gateway.db-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(world.sender.folder / name, copy / name)
+    with contextlib.closing(sqlite3.connect(copy / "gateway.db")) as con:
+        return int(con.execute("SELECT count(*) FROM tries WHERE state='spent'").fetchone()[0])
+
+
+async def test_strangers_and_kills_get_exactly_the_limit(world: Programs, tmp_path: Path) -> None:
+    write_study(tmp_path / "study", instances=2)
+    view = await world.offer(tmp_path / "study")
+    strangers = Strangers(view)
+    crowd = asyncio.create_task(strangers.come(_CLIENTS))
+    for n in range(_KILLS):
+        hearing = asyncio.create_task(strangers.heard.wait())
+        await asyncio.wait({crowd, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        hearing.cancel()
+        strangers.heard.clear()
+        await world.sender.kill()
+        assert spent(world, tmp_path / "copy") <= MAX
+        # The runs that were open hold their places for a minute, dead as they are.
+        world.sender.turn_clock((n + 1) * (RUN_SECONDS + 1))
+        await world.sender.start()
+    await crowd
+    for n in range(_KILLS, _KILLS + _ROUNDS):  # the tries that nobody had yet
+        world.sender.turn_clock((n + 1) * (RUN_SECONDS + 1))
+        if (left := (await world.sender.engine.transfer(view.tid)).tries_left) == 0:
+            break
+        await strangers.come(left)
+    assert spent(world, tmp_path / "copy") == MAX
+    assert len(strangers.wrong) < MAX, "the last one hears `locked`"
+    async with Phone(view.link, view.pin) as right:
+        with pytest.raises(LockedError):
+            await right.ask()
+    assert spent(world, tmp_path / "copy") == MAX
