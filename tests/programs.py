@@ -176,6 +176,7 @@ class Link:
         self._free = asyncio.Event()
         self.held = asyncio.Event()
         """Set once a byte is kept back."""
+        self._words = b""
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -202,8 +203,16 @@ class Link:
         self.held.clear()
         self._left[direction] = after
 
+    def hold_at(self, words: bytes) -> None:
+        """Keeps back whatever goes up from these words on."""
+        self.release()
+        self._free.clear()
+        self.held.clear()
+        self._words = words
+
     def release(self) -> None:
         """Everything passes again."""
+        self._words = b""
         self._left = {"up": 2**62, "down": 2**62}
         self._free.set()
 
@@ -229,6 +238,8 @@ class Link:
 
     async def _pump(self, direction: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(2**14):
+            if direction == "up" and self._words and self._words in data:
+                self._left[direction] = data.index(self._words)
             while data:
                 if (room := self._left[direction]) <= 0:
                     self.held.set()

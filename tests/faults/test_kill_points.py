@@ -1,9 +1,12 @@
-"""kill -9 at the points that `tests/integration/test_kill.py` does not name: while images are coded, between the last
-commit and the receipt, before an ack, and of the PACS itself.
+"""kill -9 at the points that `tests/integration/test_kill.py` does not name: while images are coded, after the yes and
+before the release leaves, before R has stored it, after an image is on disk and before its sender hears so, between the
+last commit and the receipt, before an ack, and of the PACS itself. (Between the PACS's answer and the ledger:
+`test_kill_at_pacs.py`; anywhere at all: `test_kill_anywhere.py`.)
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import sqlite3
@@ -13,8 +16,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from clients.drill import Phone
 from clients.gateway.views import TransferView
-from tests.programs import Gateway, Programs, eventually, running, write_study
+from tests.peers import need
+from tests.programs import RECEIVER, Gateway, Link, Programs, eventually, running, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KB = 1024
@@ -118,3 +123,93 @@ async def test_pacs_while_it_stores(world: Programs, tmp_path: Path) -> None:
     world.store.release()
     await world.pacs.start()
     await complete(world, view, sent, unknown)
+
+
+async def test_sender_after_the_yes_before_its_release_leaves(world: Programs, tmp_path: Path) -> None:
+    """The release is committed and no byte of it has left: it leaves the store after the start, and so does m6."""
+    sent = write_study(tmp_path / "study", instances=6)
+    view = await world.offer(tmp_path / "study")
+    await world.receiver.until(view.tid, "SEEN")
+    async with Phone(view.link, view.pin) as phone:
+        await phone.ask()
+        world.up.hold_at(b"POST /v1/sites/")
+        answer = asyncio.create_task(phone.decide("approve", by="patient", name="", rel="self"))
+        await world.up.held.wait()
+        assert (await world.sender.engine.transfer(view.tid)).state == "RELEASED"
+        await world.sender.kill()
+        world.up.cut()
+        assert (await world.receiver.engine.transfer(view.tid)).state == "SEEN"
+        query = (
+            "SELECT count(*) FROM outbox o JOIN sends s ON s.tid=o.tid AND o.body=CAST(s.release AS BLOB)"
+            " WHERE s.tid=?"
+        )
+        assert read(world.sender, tmp_path / "copy", query, bytes.fromhex(view.tid)) == [(1,)]
+        world.up.release()
+        await world.sender.start()
+        assert (await answer).state == "RELEASED"
+    await complete(world, view, sent, set())
+
+
+async def test_receiver_before_it_has_stored_the_release(world: Programs, tmp_path: Path) -> None:
+    """The relay has it in R's queue, the wire has it, and R dies before it has read it to the end."""
+    sent = write_study(tmp_path / "study", instances=6)
+    view = await world.offer(tmp_path / "study")
+    await world.receiver.until(view.tid, "SEEN")
+    whole = (
+        await world.sender.when(view.tid, lambda v: 0 < v.bytes == v.moved and v.total == len(sent))
+    ).bytes
+    await world.receiver.when(view.tid, lambda v: v.moved == whole)
+    world.down.hold("down", 0)
+    assert await world.answer(view) == "RELEASED"
+    await world.down.held.wait()
+    await world.receiver.kill()
+    query = "SELECT count(*) FROM used WHERE tid=?"
+    assert read(world.receiver, tmp_path / "copy", query, bytes.fromhex(view.tid)) == [(0,)]
+    world.down.release()
+    await world.receiver.start()
+    await complete(world, view, sent, set())
+
+
+@pytest.mark.peer
+async def test_sender_after_fsync_before_its_answer(world: Programs, tmp_path: Path) -> None:
+    """The image is on the gateway's disk and the scanner has not heard so: it sends again, and there is one of it."""
+    storescu = need("storescu")["storescu"]
+    sent = write_study(tmp_path / "study", instances=1, side=256)
+    scanner = Link(world.sender.dicom_port)
+    await scanner.open()
+    argv = ("-aec", "SENDER", "127.0.0.1", str(scanner.port), str(tmp_path / "study" / "000.dcm"))
+    incoming = world.sender.folder / "incoming"
+    before = set(incoming.glob("*.dcm"))
+    scanner.hold("up", 60 * KB)
+    process = await asyncio.create_subprocess_exec(
+        storescu, *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    await scanner.held.wait()  # the association is there, and half of the image
+    scanner.release()
+    scanner.hold("down", 0)
+
+    async def settled() -> set[Path] | None:
+        return set(incoming.glob("*.dcm")) - before or None
+
+    await eventually(settled)
+    await world.sender.kill()
+    scanner.release()
+    assert await process.wait() != 0, "the scanner was told that it is stored"
+    await world.sender.start()
+    scanner.target = world.sender.dicom_port
+    again = await asyncio.create_subprocess_exec(
+        storescu, *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert await again.wait() == 0
+    await scanner.close()
+
+    async def arrived() -> str | None:
+        latest = (await world.sender.engine.studies(limit=1))[0]
+        return latest.id if latest.instances == 1 and latest.open else None
+
+    study = await eventually(arrived)
+    await world.sender.engine.close_study(study, "test")
+    view = await world.sender.engine.send(study, RECEIVER, "drill", "test")
+    view = await world.sender.when(view.tid, lambda v: v.link != "")
+    await world.answer(view)
+    await complete(world, view, sent, set())
