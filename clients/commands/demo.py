@@ -182,7 +182,7 @@ async def _given(path: Path) -> Path:
 async def _transfer(demo: Demo, source: Path, headless: bool, *, kept: bool) -> int:
     speaker = demo.speaker
     study = await import_one(demo.sender, str(source), speaker)
-    speaker.event("study", f"A CT is in {SENDER}'s gateway.")
+    speaker.event("study", f"A CT comes into {SENDER}'s gateway.")
     view = await _offer(demo, study)
     _welcome(demo, view, headless)
     follower = Follower(demo.sender, speaker, stored_elsewhere=True)
