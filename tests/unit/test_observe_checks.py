@@ -286,6 +286,15 @@ async def test_what_others_must_still_learn(desk: Desk) -> None:
 WELL = Facts(0, "", frozenset(), low=False, pacs=True)
 
 
+async def test_an_alarm_that_is_of_no_transfer(desk: Desk) -> None:
+    """Shown for a day after it was last raised: `UnknownSiteError` and the like have no page of their own."""
+    now = desk.clock.at
+    await desk.rooms.db.run(lambda con: audit.alarm(con, None, "too-many-offers", "Call it.", now))
+    assert await wrong(desk.rooms, "alarm") == "Call it."
+    desk.clock.at += checks.RECENT
+    assert "alarm" not in {c.name for c in await checks.check(desk.rooms)}
+
+
 async def of(house: House, tid: Tid, **facts: object) -> tuple[str, bool]:
     """What `tid` waits for, by facts that are as they should be but for these."""
     sends = await house.rows("SELECT * FROM sends WHERE tid=?", tid)

@@ -30,6 +30,8 @@ RENEW = 14
 """Days before its end from which a certificate has to be renewed."""
 OVERDUE = 900
 """Seconds after which what others must learn is overdue."""
+RECENT = 86_400
+"""Seconds for which an alarm of the gateway is shown after it was last raised."""
 _ASKED = 32
 """Sites that are asked for their key at once."""
 _SHOWN = 50
@@ -195,10 +197,16 @@ async def _transfers(rooms: Rooms) -> list[CheckView]:
                 if standing.wrong:
                     sentence = f"{bytes(row['tid']).hex()}: {standing.sentence}"
                     found.append(CheckView(name="transfer", ok=False, sentence=sentence))
-        return [*found, *_outbox(con, facts.now)]
+        return [*found, *_outbox(con, facts.now), *_alarms(con, facts.now)]
 
     found = await rooms.db.run(work)
     return found or [CheckView(name="transfers", ok=True, sentence="No transfer stands still.")]
+
+
+def _alarms(con: Con, now: int) -> list[CheckView]:
+    """What concerns the gateway and no transfer of it: strangers, and sites that do what no hospital does."""
+    found = rows(con, "SELECT sentence FROM alarms WHERE tid IS NULL AND at>? ORDER BY at", (now - RECENT,))
+    return [CheckView(name="alarm", ok=False, sentence=r["sentence"]) for r in found]
 
 
 def _outbox(con: Con, now: int) -> list[CheckView]:
