@@ -112,27 +112,32 @@ def lines(process: subprocess.Popen[bytes], until: float) -> Iterator[bytes]:
         yield from whole
 
 
+def measure(given: argparse.Namespace, folder: str, rows: list[Row]) -> None:
+    """Runs the parts one after the other, and adds their rows as they come."""
+    environment = {
+        **os.environ, "BENCH_LINES": "1", "BENCH_SIZE": str(given.size), "BENCH_SMALL": str(given.small or ""),
+        "BENCH_DIR": folder, "BENCH_ALL": "" if given.parts else "1",
+    }  # fmt: skip
+    for part in given.parts or PARTS:
+        began = time.monotonic()
+        rounds = 1 if part == _ONCE and part not in given.parts else given.rounds
+        code = f"from tests.bench.{part} import main; main()"
+        seconds = bound(part, rounds, given)
+        for row in run(part, code, seconds, {**environment, "BENCH_ROUNDS": str(rounds)}):
+            rows.append(row)
+            if given.json:
+                print(msgspec.json.encode(row).decode(), flush=True)
+        print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
 def main() -> None:
-    """Runs the parts one after the other, and prints their rows as they come and once more as a table."""
+    """Measures, and prints the table of what there is, also where Ctrl-C ends it."""
     given, start, rows = options(), time.monotonic(), list[Row]()
     about = machine.header()
     if given.json:
         print(msgspec.json.encode({"machine": about}).decode(), flush=True)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        environment = {
-            **os.environ, "BENCH_LINES": "1", "BENCH_SIZE": str(given.size), "BENCH_SMALL": str(given.small or ""),
-            "BENCH_DIR": folder, "BENCH_ALL": "" if given.parts else "1",
-        }  # fmt: skip
-        for part in given.parts or PARTS:
-            began = time.monotonic()
-            rounds = 1 if part == _ONCE and part not in given.parts else given.rounds
-            seconds = bound(part, rounds, given)
-            code = f"from tests.bench.{part} import main; main()"
-            for row in run(part, code, seconds, {**environment, "BENCH_ROUNDS": str(rounds)}):
-                rows.append(row)
-                if given.json:
-                    print(msgspec.json.encode(row).decode(), flush=True)
-            print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.suppress(KeyboardInterrupt):
+        measure(given, folder, rows)
     if not given.json:
         print("\n".join(about), table(rows), f"{time.monotonic() - start:.0f} s in all", sep="\n\n")
 
