@@ -139,7 +139,7 @@ def _import(data: bytes) -> None:
 
 HARNESSES = [
     Harness(name="header", run=_header, samples=samples, family=(IntakeError,), share=0.5),
-    Harness(name="structure", run=_structure, samples=_data_sets, family=(IntakeError,), share=0.5, seconds=8.0),
+    Harness(name="structure", run=_structure, samples=_data_sets, family=(IntakeError,), share=0.5, seconds=5.0),
     Harness(name="recognise", run=_recognise, samples=samples, family=(Passed,), share=0.3),
     Harness(
         name="import", run=_import, samples=lambda: [*_zips(), *samples()[:5]], family=(IntakeError,

@@ -132,6 +132,16 @@ def test_elements_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert code_of(b"\x08\0\x18\0UI\0\0" * 1001) == "dicom-too-many"
 
 
+@pytest.mark.parametrize("levels", [1, 50])
+def test_elements_are_counted_whichever_way_unknown_content_is_read(
+    monkeypatch: pytest.MonkeyPatch, levels: int
+) -> None:
+    """Each level is tried both ways; that must not begin the count anew: 65 KB, deflated, kept a processor for minutes."""
+    monkeypatch.setattr(structure, "_MAX_ELEMENTS", 1000)
+    unknown = b"\x09\0\x01\x10UN\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
+    assert code_of(unknown * levels + b"\x08\0\x18\0\0\0\0\0" * 1500) == "dicom-too-many"
+
+
 def test_unknown_content_is_read_either_way() -> None:
     unknown = b"\x09\0\x01\x10UN\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
     ends = b"\xfe\xff\x0d\xe0\0\0\0\0" + END

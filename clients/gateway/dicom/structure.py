@@ -114,7 +114,7 @@ class _Walk:
     def _head(self, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
         """(tag, VR, length, where the value begins) of the element at `at`."""
         self._left -= 1
-        if not self._left:
+        if self._left <= 0:  # also once an attempt of `_undefined` has used them up
             raise refuse("dicom-too-many")
         i = at - self._base
         if i < 0 or i + 12 > len(self._window):
