@@ -136,7 +136,7 @@ def test_elements_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_elements_are_counted_whichever_way_unknown_content_is_read(
     monkeypatch: pytest.MonkeyPatch, levels: int
 ) -> None:
-    """Each level is tried both ways; that must not begin the count anew: 65 KB, deflated, kept a processor for minutes."""
+    """Each level is tried both ways: a count that began anew let 16 KB, deflated, cost half a minute."""
     monkeypatch.setattr(structure, "_MAX_ELEMENTS", 1000)
     unknown = b"\x09\0\x01\x10UN\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
     assert code_of(unknown * levels + b"\x08\0\x18\0\0\0\0\0" * 1500) == "dicom-too-many"
