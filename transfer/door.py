@@ -249,8 +249,22 @@ class PhoneDoor(_Machine):
             raise self._refuse(why) from None
 
 
+class Pointed(msgspec.Struct, frozen=True):
+    """What S must keep of a run whose try is spent to compare the same m3 after a crash. All of it is secret."""
+
+    sid: bytes
+    isk: bytes
+    expected: bytes
+    tb: bytes
+
+    def __repr__(self) -> str:
+        return "Pointed(...)"
+
+
 class SiteDoor(_Machine):
-    """S's side of one run, from m1 to m4. In memory only: after a crash the phone begins again."""
+    """S's side of one run, from m1 to m4. In memory until a try is spent: a crash before has the phone begin again.
+    After it the run goes on with `resume`.
+    """
 
     TABLE = SITE
 
@@ -281,6 +295,19 @@ class SiteDoor(_Machine):
         self._expected = cpace.tag(self._sid, self._isk, m1.Ya, m1.vP)
         self._tb = cpace.tag(self._sid, self._isk, yb, digest)
         return Point(v=1, Yb=Point32(yb), hO=digest)
+
+    @property
+    def pointed(self) -> Pointed:
+        """This run between m2 and m3."""
+        return Pointed(self._sid, self._isk, self._expected, self._tb)
+
+    @classmethod
+    def resume(cls, kept: Pointed) -> SiteDoor:
+        """The run as `pointed` kept it. The caller compares nothing but the m3 for which the try was spent."""
+        door = cls.__new__(cls)
+        door.state = "POINTED"
+        door._sid, door._isk, door._expected, door._tb = kept.sid, kept.isk, kept.expected, kept.tb
+        return door
 
     def prove(self, m3: Proof) -> bool:
         """Whether the phone knew the PIN. The caller has spent a try, on disk, before it asks."""

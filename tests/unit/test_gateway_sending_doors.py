@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import msgspec
 import pytest
 
 from clients.gateway.clock import system_random
+from clients.gateway.errors import DiskFullError
 from clients.gateway.peers.relay import SiteEntry
 from clients.gateway.sending import doors as module
 from tests.gateway_kit import HOUR, NOW, Handset, House, houses
 from transfer.channel import ChannelState
 from transfer.door import PhoneDoor, SiteDoor, WrongPinError
+from transfer.encoding import b64
 from transfer.errors import LockedError
 from transfer.ids import BlobKey, Tid
 from transfer.mailbox import Sealed
@@ -158,24 +161,59 @@ async def test_the_right_proof_again_gets_the_same_answer(offered: Parties) -> N
     assert await states(s) == {"ok": 1}
 
 
+@contextlib.contextmanager
+def dies(monkeypatch: pytest.MonkeyPatch, at: object, name: str, why: type[Exception]) -> Iterator[None]:
+    """Whoever comes to this step gets no further."""
+
+    def no(*_: object) -> None:
+        raise why
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at, name, no)
+        with pytest.raises(why):
+            yield
+
+
+@pytest.mark.parametrize(
+    ("step", "wrong"), [("prove", False), ("prove", True), ("_ask", False), ("_refuse", True)]
+)
 async def test_a_crash_between_the_try_and_its_answer(
-    offered: Parties, monkeypatch: pytest.MonkeyPatch
+    offered: Parties, monkeypatch: pytest.MonkeyPatch, step: str, wrong: bool
 ) -> None:
-    """The try is spent; the phone begins again, and the person gets in."""
+    """The try is spent, once; the same m3 is compared after the start, and no other one is (protocol s. 3)."""
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid, wrong=wrong)
+    await phone.start()
+    with dies(monkeypatch, SiteDoor if step == "prove" else s.doors, step, SystemError):
+        await phone.prove()
+    await s.restart()
+    assert await states(s) == {"spent": 1}
+    proof = msgspec.json.decode(phone.m3)
+    other = {**proof, "Ta": b64(bytes(64))}
+    await phone.post(3, msgspec.json.encode(other))
+    assert await phone.answers(4) == []
+    await phone.post(3, phone.m3)
+    assert len(await phone.answers(4)) == 1
+    assert await states(s) == ({"spent": 1} if wrong else {"ok": 1})
+    assert await left(s, tid) == MAX - wrong
+    assert await s.rows("SELECT 1 FROM tries WHERE door_sealed IS NOT NULL OR proof IS NOT NULL") == []
+    await phone.post(3, phone.m3)
+    assert await left(s, tid) == MAX - wrong
+
+
+@pytest.mark.parametrize("step", ["_spend", "_ask"])
+async def test_a_full_disk_at_the_proof_costs_no_try(
+    offered: Parties, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The same m3 is brought again once there is room."""
     s, _, tid = offered
     phone = await Handset.scan(s, tid)
     await phone.start()
-    with monkeypatch.context() as patch:
-        patch.setattr(SiteDoor, "prove", lambda self, m3: (_ for _ in ()).throw(SystemError))
-        with pytest.raises(SystemError):
-            await phone.prove()
-    await s.restart()
-    assert await states(s) == {"spent": 1}
+    with dies(monkeypatch, s.doors, step, DiskFullError):
+        await phone.prove()
     await phone.post(3, phone.m3)
-    assert await phone.answers(4) == []
-    again = await Handset.scan(s, tid)
-    await again.ask()
-    assert await left(s, tid) == MAX - 1
+    assert len(await phone.answers(4)) == 1
+    assert await left(s, tid) == MAX
 
 
 async def test_a_crash_before_the_proof_costs_nothing(offered: Parties) -> None:

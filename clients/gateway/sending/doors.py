@@ -1,8 +1,9 @@
 """The hospital's side of the QR door: what phones leave in our mailboxes (protocol s. 3, 4).
 
-Before the PIN is proved a run lives in memory; a crash makes the phone begin a new one and spends nothing.
-A try is spent in a transaction of its own, on disk, before the comparison. From then on everything is in
-the database: the channel's keys and counters together with each box, so that a repeated m3 gets the same m4
+Before a try is spent a run lives in memory; a crash makes the phone begin a new one and spends nothing. A try is
+spent in a transaction of its own, on disk, before the comparison, together with the one m3 that it was spent on:
+a crash in between has that m3, and no other, compared after the start. From then on everything is in the
+database: the channel's keys and counters together with each box, so that a repeated m3 gets the same m4
 and a counter is never used twice.
 
 What a stranger can cost is bounded: a wrong gate is dropped without a word, at most 8 runs are open and 50
@@ -29,7 +30,7 @@ from clients.gateway.store.database import Con, Database, one, value
 from clients.gateway.store.vault import Vault
 from transfer import tries
 from transfer.channel import Channel, ChannelState
-from transfer.door import SiteDoor, read_wish
+from transfer.door import Pointed, SiteDoor, read_wish
 from transfer.encoding import sha256
 from transfer.errors import HeaderError, PeerError, SignatureError
 from transfer.ids import BlobKey, MailboxId, PublicKey, RunId, Tid
@@ -66,6 +67,7 @@ class Doors:
         self._clock, self._random = clock, random
         self._outbox, self._changed = outbox, changed
         self._runs: dict[RunId, _Run] = {}
+        self._proving: set[RunId] = set()
 
     async def handle(self, entry: SiteEntry) -> None:
         """One message of a phone. Raises nothing for what a stranger may send: it is dropped."""
@@ -151,7 +153,15 @@ class Doors:
     # m3 -> m4
 
     async def _prove(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, m3: Proof) -> None:
-        tid = Tid(row["tid"])
+        if run in self._proving:
+            return  # one m3 for a run, also where two come at once
+        self._proving.add(run)
+        try:
+            await self._prove_alone(Tid(row["tid"]), mailbox, run, m3)
+        finally:
+            self._proving.discard(run)
+
+    async def _prove_alone(self, tid: Tid, mailbox: MailboxId, run: RunId, m3: Proof) -> None:
         stored = await self._db.run(
             lambda con: one(con, "SELECT * FROM tries WHERE run=? AND tid=?", (run, tid))
         )
@@ -161,31 +171,48 @@ class Doors:
             await self._put(tid, mailbox, run, 4, stored["m4"])
             return
         self._forget_dead()
-        state = self._runs.pop(run, None)  # one m3 for a run, also where two come at once
-        if state is None:
+        known = self._runs.get(run)
+        door = known.door if known is not None else self._resume(stored, m3)
+        if door is None:
             return  # too old, or begun before a restart: the phone begins again, nothing is spent
-        left = await self._db.run(lambda con: self._spend(con, tid, run))
+        left = await self._db.run(lambda con: self._spend(con, tid, run, m3, door))
+        self._runs.pop(run, None)  # from here on the database has it
         if left is None:
             await self._put(tid, mailbox, run, 4, encode(Refusal(v=1, error="locked", left=0)))
-            return
-        if not state.door.prove(m3):
-            refusal = Refusal(v=1, error="wrong" if left else "locked", left=left)
-            await self._put(tid, mailbox, run, 4, encode(refusal))
-            self._changed.set()
-            return
-        await self._db.run(lambda con: self._ask(con, tid, mailbox, run, state.door))
+        elif door.prove(m3):
+            await self._db.run(lambda con: self._ask(con, tid, mailbox, run, door))
+        else:
+            await self._db.run(lambda con: self._refuse(con, tid, mailbox, run, left))
         self._changed.set()
 
-    def _spend(self, con: Con, tid: Tid, run: RunId) -> int | None:
-        """Spends a try; how many are left after it, or None where there was none left."""
+    def _spend(self, con: Con, tid: Tid, run: RunId, m3: Proof, door: SiteDoor) -> int | None:
+        """Spends a try, and keeps what this one m3 is compared with, should we not come to it: how many are left after
+        it, or None where there was none left.
+        """
         row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
         if row is None:
             return None
         if value(con, "SELECT state FROM tries WHERE run=?", (run,)) == "open":
             if self._offers.tries_left(con, row) <= 0:
                 return None
-            con.execute("UPDATE tries SET state='spent' WHERE run=?", (run,))
+            kept = self._vault.seal("door", msgspec.json.encode(door.pointed))
+            con.execute(
+                "UPDATE tries SET state='spent', proof=?, door_sealed=? WHERE run=?",
+                (sha256(m3.Ta), kept, run),
+            )
         return self._offers.tries_left(con, row)
+
+    def _resume(self, stored: sqlite3.Row, m3: Proof) -> SiteDoor | None:
+        """A run whose try was spent and that a crash or a full disk cut off there, for the m3 that it was spent on."""
+        if stored["state"] != "spent" or stored["door_sealed"] is None or stored["proof"] != sha256(m3.Ta):
+            return None
+        plain = self._vault.open("door", stored["door_sealed"])
+        return SiteDoor.resume(msgspec.json.decode(plain, type=Pointed))
+
+    def _refuse(self, con: Con, tid: Tid, mailbox: MailboxId, run: RunId, left: int) -> None:
+        con.execute("UPDATE tries SET proof=NULL, door_sealed=NULL WHERE run=?", (run,))
+        refusal = Refusal(v=1, error="wrong" if left else "locked", left=left)
+        post(con, "mailbox", slot_path(mailbox, run, 4), encode(refusal), tid, self._clock.now())
 
     def _ask(self, con: Con, tid: Tid, mailbox: MailboxId, run: RunId, door: SiteDoor) -> None:
         now = self._clock.now()
@@ -198,7 +225,7 @@ class Doors:
         )  # fmt: skip
         m4 = encode(door.answer(question))
         con.execute(
-            "UPDATE tries SET state='ok', m4=?, channel_sealed=? WHERE run=?",
+            "UPDATE tries SET state='ok', m4=?, channel_sealed=?, proof=NULL, door_sealed=NULL WHERE run=?",
             (m4, self._seal(door.channel), run),
         )
         con.execute(

@@ -420,7 +420,7 @@ class Offers:
             forget(con, "mailbox", path)
             post(con, "mailbox", path, encode(Tombstone(v=1, ended=row["state"])), tid, now)
         con.execute("UPDATE sends SET q_sealed=NULL, pin_sealed=NULL, swept=1 WHERE tid=?", (tid,))
-        con.execute("UPDATE tries SET channel_sealed=NULL, m4=NULL WHERE tid=?", (tid,))
+        con.execute("UPDATE tries SET channel_sealed=NULL, door_sealed=NULL, m4=NULL WHERE tid=?", (tid,))
 
     def _say_hello(self, con: Con, row: sqlite3.Row, now: int) -> None:
         body = hello_of(row, self._identity.site)
