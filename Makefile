@@ -27,8 +27,8 @@ demo: $(VENV)/.runtime   ## a CT from one hospital to another's PACS; HEADLESS=1
 test: $(VENV)/.dev peers   ## every test
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-soak: $(VENV)/.dev peers   ## faults and a lying relay, many seeds, for hours; SEED=n for one
-	@SOAK=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/faults tests/property/test_transfer_model.py \
+soak: $(VENV)/.dev peers   ## faults, a lying relay and fuzzers, many seeds, for hours; SEED=n for one
+	@SOAK=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/faults tests/fuzz tests/property/test_transfer_model.py \
 	  tests/integration/test_faults.py tests/integration/test_kill.py tests/integration/test_lying_relay.py --timeout 14400 $(ARGS)
 
 peers:           ## DCMTK, Orthanc and Chromium, where this user may install them
