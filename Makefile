@@ -28,8 +28,10 @@ test: $(VENV)/.dev peers   ## every test
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 soak: $(VENV)/.dev peers   ## faults, a lying relay and fuzzers, many seeds, for hours; SEED=n for one
-	@SOAK=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/faults tests/fuzz tests/property/test_transfer_model.py \
-	  tests/integration/test_faults.py tests/integration/test_kill.py tests/integration/test_lying_relay.py --timeout 14400 $(ARGS)
+	@SOAK=1 $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -v -n auto --dist worksteal tests/faults tests/fuzz \
+	  tests/property/test_transfer_model.py tests/integration/test_faults.py tests/integration/test_kill.py \
+	  tests/integration/test_lying_relay.py tests/integration/test_tries.py $(if $(SEED),--hypothesis-seed=$(SEED)) \
+	  --timeout 14400 $(ARGS)
 
 peers:           ## DCMTK, Orthanc and Chromium, where this user may install them
 	@sh tests/peers.sh

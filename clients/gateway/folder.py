@@ -54,7 +54,9 @@ async def _create(folder: Path, vault: Vault) -> Identity:
 def read_identity(con: Con, vault: Vault) -> Identity:
     """This site's identity. Raises `ConfigError`."""
     if value(con, "SELECT 1 FROM own WHERE k=?", (MARK,)):
-        raise ConfigError("This database is a copy from a backup. Use `gateway restore` with the whole backup.")
+        raise ConfigError(
+            "This database is a copy from a backup. Use `gateway restore` with the whole backup."
+        )
     sealed = value(con, "SELECT v FROM own WHERE k='identity'")
     if sealed is None:
         raise ConfigError("This gateway has no identity. Restore the folder from its backup.")

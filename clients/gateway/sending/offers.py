@@ -366,7 +366,9 @@ class Offers:
         ended = 0
         for row in rows(con, f"SELECT * FROM sends WHERE state IN ({quoted(OPEN_SENDER)})"):
             tid = Tid(row["tid"])
-            if row["state"] == "RELEASED" and value(con, "SELECT ended FROM spools WHERE cid=?", (row["cid"],)):
+            if row["state"] == "RELEASED" and value(
+                con, "SELECT ended FROM spools WHERE cid=?", (row["cid"],)
+            ):
                 con.execute("UPDATE packs SET uploaded=1 WHERE cid=?", (row["cid"],))
                 post(con, "queue", bytes(row["peer"]).hex(), row["release"], tid, now)
                 continue
