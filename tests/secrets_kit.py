@@ -73,6 +73,7 @@ COLUMNS = {
     "q": "SELECT q_sealed FROM sends WHERE tid=?1",
     "pin": "SELECT pin_sealed FROM sends WHERE tid=?1",
     "channel": "SELECT channel_sealed FROM tries WHERE tid=?1",
+    "door": "SELECT door_sealed FROM tries WHERE tid=?1",
 }
 """By the purpose that each is sealed for."""
 

@@ -101,6 +101,8 @@ async def test_it_opens_no_study_and_lets_nobody_in(pair: tuple[House, House]) -
     s, r = pair
     waiting = await s.offer_to(r)
     await (await Handset.scan(s, waiting)).ask()
+    between = s.vault.seal("door", b"a try is spent and not compared")
+    await s.execute("UPDATE tries SET door_sealed=? WHERE tid=?", between, waiting)
     opened = await s.offer_to(r, await s.a_study(StudyInstanceUID="2.25.99"))
     await approve(s, opened)
     await carry(s, r)

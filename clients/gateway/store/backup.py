@@ -42,7 +42,7 @@ DELETE FROM prekeys;
 UPDATE peers SET prekey=NULL, prekey_exp=0;
 UPDATE spools SET k_sealed=NULL;
 UPDATE sends SET q_sealed=NULL, pin_sealed=NULL;
-UPDATE tries SET channel_sealed=NULL, m4=NULL, last_m5=NULL;
+UPDATE tries SET proof=NULL, door_sealed=NULL, channel_sealed=NULL, m4=NULL, last_m5=NULL;
 UPDATE receives SET k_sealed=NULL;
 DELETE FROM outbox WHERE kind='mailbox';
 DELETE FROM studies;
