@@ -283,12 +283,14 @@ class Programs:
             "relay", self.base / "relay.log", *tool("relay", *argv, "--data", str(self.base / "relay"))
         )
 
-    async def open(self, **policy: int) -> None:
-        """Starts, enrolls and pairs everybody. `policy`: values of that table in both gateway.toml."""
+    async def open(self, relay: str = "", **policy: int) -> None:
+        """Starts, enrolls and pairs everybody. `relay`: more of relay.toml; `policy`: values of that table in both
+        gateway.toml.
+        """
         for link in self.links:
             await link.open()
         origins = [f"http://127.0.0.1:{link.port}" for link in (self.up, self.down)]
-        (self.base / "relay.toml").write_text(f"origins = {msgspec.json.encode(origins).decode()}\n")
+        (self.base / "relay.toml").write_text(f"origins = {msgspec.json.encode(origins).decode()}\n{relay}")
         await asyncio.gather(self.relay.start(), self.pacs.start())
         await asyncio.gather(
             self._hospital(self.sender, SENDER, origins[0], policy),
@@ -373,11 +375,11 @@ class Programs:
 
 
 @contextlib.asynccontextmanager
-async def running(base: Path, **policy: int) -> AsyncIterator[Programs]:
-    """Everybody, for as long as it is used."""
+async def running(base: Path, relay: str = "", **policy: int) -> AsyncIterator[Programs]:
+    """Everybody, for as long as it is used. See `Programs.open`."""
     world = Programs(base)
     try:
-        await world.open(**policy)
+        await world.open(relay, **policy)
         yield world
     finally:
         await world.close()
