@@ -223,9 +223,11 @@ class Link:
         task.add_done_callback(self._pumps.discard)
         try:
             there, to_there = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
+        except BaseException as why:  # also cut before anybody was reached
             writer.close()
-            return
+            if isinstance(why, OSError):
+                return
+            raise
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump("up", reader, to_there))

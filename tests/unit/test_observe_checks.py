@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -196,10 +197,16 @@ async def test_parties_that_take_a_connection_and_say_nothing(
     """A firewall, or a program that hangs: said in time, not after all the patience that an image gets."""
     monkeypatch.setattr(checks, "PATIENCE", 1.0)
     ended = asyncio.Event()
+    callers: set[asyncio.Task[None]] = set()
 
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def hold(writer: asyncio.StreamWriter) -> None:
         await ended.wait()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.add(asyncio.create_task(hold(writer)))
 
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
     where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -208,7 +215,7 @@ async def test_parties_that_take_a_connection_and_say_nothing(
         assert "cannot be reached" in await wrong(rooms, "relay")
     ended.set()
     server.close()
-    await server.wait_closed()
+    await asyncio.gather(*callers)
 
 
 # This machine
