@@ -33,6 +33,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
@@ -130,6 +131,8 @@ class Dul(DULServiceProvider):  # type: ignore[misc]
         """The provider's loop, until it is killed."""
         try:
             super().run_reactor()
+        except InvalidEventError:
+            pass  # both ended it at the same moment: one event more than the table has; it is over all the same
         finally:
             if self.socket is not None and self.socket.socket is not None:
                 self.socket.socket.close()
