@@ -29,6 +29,7 @@ from clients.gateway.dicom.header import read_header
 from clients.gateway.errors import GatewayError
 from clients.gateway.views import TransferView
 from tests.dicom_kit import free_port, instance, save
+from tests.wire import Wire
 
 T = TypeVar("T")
 PATIENCE = 60.0
@@ -167,35 +168,16 @@ class Gateway(Program):
         return await eventually(look)
 
 
-class Link:
+class Link(Wire):
     """A wire to a port of this machine. `hold` lets so many more bytes through in one direction, and then none."""
 
     def __init__(self, target: int) -> None:
-        self.target = target
+        super().__init__(target)
         self._left = {"up": 2**62, "down": 2**62}
         self._free = asyncio.Event()
         self.held = asyncio.Event()
         """Set once a byte is kept back."""
         self._words = b""
-        self._pumps: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        """Listens at `port`."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-
-    async def close(self) -> None:
-        """Cuts every connection."""
-        self._server.close()
-        for pump in list(self._pumps):
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def cut(self) -> None:
-        """Ends the connections that are there."""
-        for pump in self._pumps:
-            pump.cancel()
 
     def hold(self, direction: str, after: int) -> None:
         """Keeps back what goes in `direction` ("up": to the target, "down") after so many bytes more."""
@@ -215,28 +197,6 @@ class Link:
         self._words = b""
         self._left = {"up": 2**62, "down": 2**62}
         self._free.set()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._pumps.add(task)
-        task.add_done_callback(self._pumps.discard)
-        try:
-            there, to_there = await asyncio.open_connection("127.0.0.1", self.target)
-        except BaseException as why:  # also cut before anybody was reached
-            writer.close()
-            if isinstance(why, OSError):
-                return
-            raise
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump("up", reader, to_there))
-                group.create_task(self._pump("down", there, writer))
-        except* OSError:
-            pass
-        finally:
-            writer.close()
-            to_there.close()
 
     async def _pump(self, direction: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(2**14):
