@@ -78,14 +78,22 @@ def campaign(
             data = source.one() if result.executions >= len(samples) else samples[result.executions]
             if note is not None:
                 note.write(data)
-            result.executions += 1
-            found = judge(harness, data)
-            if not isinstance(found, Find):
-                result.taken += found
-            elif mark(found) not in seen:
-                seen.add(mark(found))
-                result.finds.append(smaller(harness, found))
+            book(result, seen, harness, data)
     return result
+
+
+def book(result: Result, seen: set[str], harness: Harness, data: bytes) -> bool:
+    """Runs one input; True where it is a find of a new kind, which is kept in its smallest form."""
+    result.executions += 1
+    found = judge(harness, data)
+    if not isinstance(found, Find):
+        result.taken += found
+        return False
+    if mark(found) in seen:
+        return False
+    seen.add(mark(found))
+    result.finds.append(smaller(harness, found))
+    return True
 
 
 def mark(find: Find) -> str:

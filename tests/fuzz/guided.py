@@ -29,8 +29,7 @@ def fuzz(name: str, *, seconds: float, seed: int, note: Path | None, report: Pat
     import atheris
 
     with atheris.instrument_imports(include=OURS, enable_loader_override=False):
-        from tests.fuzz.campaign import Note, Result, known, mark, quiet, smaller
-        from tests.fuzz.harness import Find, judge
+        from tests.fuzz.campaign import Note, Result, book, known, quiet
         from tests.fuzz.mutator import LARGEST, Mutator
         from tests.fuzz.registry import HARNESSES
 
@@ -43,13 +42,7 @@ def fuzz(name: str, *, seconds: float, seed: int, note: Path | None, report: Pat
         nonlocal told
         if keep is not None:
             keep.write(data)
-        result.executions += 1
-        found = judge(harness, data)
-        if not isinstance(found, Find):
-            result.taken += found
-        elif mark(found) not in seen:
-            seen.add(mark(found))
-            result.finds.append(smaller(harness, found))
+        if book(result, seen, harness, data):
             told = 0.0
         if time.monotonic() - told > 1:
             told = time.monotonic()
