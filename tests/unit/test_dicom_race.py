@@ -108,3 +108,26 @@ def test_ours_loses_none_with_the_window_wide_open(
     assert statuses == [0] * SENDS
     assert readers == set()  # nobody but the sender reads
     assoc.part()
+
+
+def test_a_rejection_that_hung_up_before_we_looked_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in fifty on a loaded machine: the reason was lost, and the PACS said not to answer."""
+    monkeypatch.setattr(pynetdicom.ae, "Association", SoleReader)
+    monkeypatch.setattr(pynetdicom.ae, "AssociationSocket", Socket)
+    peer = AE("PEER")
+    peer.add_supported_context(CT, ExplicitVRLittleEndian)
+    peer.require_called_aet = True
+    server = peer.start_server(("127.0.0.1", 0), block=False)
+    try:
+        assoc = AE("US").associate(
+            "127.0.0.1",
+            server.server_address[1],
+            contexts=[build_context(CT, ExplicitVRLittleEndian)],
+            ae_title="OTHER",
+            evt_handlers=[(evt.EVT_REQUESTED, lambda event: event.assoc.dul.join(20))],
+        )
+        assert not assoc.is_rejected, "pynetdicom sees it by itself now: `rejection` may have had its day"
+        assert isinstance(assoc, SoleReader)
+        assert assoc.rejection() == (0x01, 0x07)
+    finally:
+        server.shutdown()

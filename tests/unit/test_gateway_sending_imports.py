@@ -354,6 +354,33 @@ async def test_a_path_that_is_another_after_the_crash_stops_the_offer(
     assert (await party.study())[1] == 1
 
 
+async def test_what_was_copied_before_the_crash_does_not_open_a_study_whose_import_is_stopped(
+    party: Party, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crash came between the copy of a file and its row; at the start the import was looked at first."""
+    gate.hold(2)
+    async with party.up() as imports:
+        await party.early(imports)
+        await held(gate)
+    gate.open()
+    shutil.copy(party.disc / "6.dcm", party.s.studies.incoming / "copied.dcm")
+    _one_less(party.disc)
+    await party.s.restart()
+    adopt = party.s.studies._adopt_leftovers
+
+    async def late() -> None:
+        for _ in range(100):
+            await party.s.rows("SELECT 1")
+        await adopt()
+
+    monkeypatch.setattr(party.s.studies, "_adopt_leftovers", late)
+    async with party.up():
+        await party.done()
+    images, closed = await party.study()
+    assert await party.s.value("SELECT count(*) FROM instances WHERE file='copied.dcm'") == 1
+    assert (images > 1, closed) == (True, 1)
+
+
 # Half-way
 
 

@@ -89,11 +89,8 @@ class Caller:
             return assoc
         if trouble:
             raise NoAssociationError(trouble[0])
-        if assoc.is_rejected:
-            answer = assoc.acceptor.primitive
-            raise NoAssociationError(
-                _REJECTIONS.get((answer.result_source, answer.diagnostic), "pacs-rejected")
-            )
+        if (why := assoc.rejection()) is not None:
+            raise NoAssociationError(_REJECTIONS.get(why, "pacs-rejected"))
         if not connected.is_set():
             raise NoAssociationError("pacs-down")
         if assoc.rejected_contexts:  # it took none of the contexts, and pynetdicom ended it for that

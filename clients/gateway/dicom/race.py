@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pynetdicom.dimse_primitives import C_FIND, C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from clients.gateway.dicom.commands import encode_find_request, encode_store_request
 from clients.gateway.dicom.contexts import Pair
@@ -37,6 +38,8 @@ _PARTING = 3.0
 """Seconds that a peer has to answer a release."""
 _UNREAD = 256
 """Responses that may wait to be read, of at most 64 KiB each. One request has one, or a pending one for each match."""
+_REJECTED = (0x01, 0x02)
+"""For good, for now (PS3.8 9.3.4)."""
 PENDING = (0xFF00, 0xFF01)
 """Statuses of a C-FIND response that is not the last (PS3.4 C.4.1.1.4)."""
 
@@ -140,6 +143,18 @@ class SoleReader(Association):
     def is_over(self) -> bool:
         """Whether the peer or the network has ended it."""
         return not self.is_established or bool(self.acse.is_aborted()) or not self.dul.is_alive()
+
+    def rejection(self) -> tuple[int, int] | None:
+        """(source, diagnostic) of the peer's A-ASSOCIATE-RJ (PS3.8 9.3.4), if that was its answer.
+
+        pynetdicom looks whether it is connected before it looks for the answer: a peer that rejects and hangs up
+        before that counts as one that could not be reached, and its reasons lie unread.
+        """
+        answers = [self.acceptor.primitive, *self.dul.to_user_queue.queue]
+        for answer in answers:
+            if isinstance(answer, A_ASSOCIATE) and answer.result in _REJECTED:
+                return int(answer.result_source), int(answer.diagnostic)
+        return None
 
     def tend(self) -> bool:
         """Looks after an association that has nothing to send; False once it is over."""

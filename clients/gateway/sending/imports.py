@@ -110,7 +110,11 @@ class Imports:
     # What goes on behind it
 
     async def run(self) -> None:
-        """Finishes every import that is open, those of before a crash too, until cancelled."""
+        """Finishes every import that is open, those of before a crash too, until cancelled. First comes what was
+        copied before the crash and has no row yet: it need not be copied again, and would open a study whose import
+        was stopped.
+        """
+        await self._studies.settled()
         busy: set[int] = set()
         async with asyncio.TaskGroup() as group:
             while True:

@@ -74,6 +74,7 @@ class Studies:
         self._queue: asyncio.Queue[tuple[Arrival, asyncio.Future[Adopted]]] = asyncio.Queue(1000)
         self._early: dict[str, Adopted] = {}
         self._owing = False
+        self._looked = asyncio.Event()
         self.results = Counter({"taken": 0, "same": 0, "refused": 0})
         """What became of files, since the start."""
 
@@ -83,9 +84,14 @@ class Studies:
         await self._queue.put((arrival, done))
         return await done
 
+    async def settled(self) -> None:
+        """Returns when the files that an earlier start left without a row were looked at."""
+        await self._looked.wait()
+
     async def run(self) -> None:
         """Adopts what comes, in batches of one transaction, until cancelled."""
         await self._adopt_leftovers()
+        self._looked.set()
         while True:
             batch = await self._next_batch()
             if not batch:
