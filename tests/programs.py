@@ -268,7 +268,7 @@ class Programs:
     ) -> None:
         await call(
             "gateway", "init", str(site.folder), "--name", name, "--relay", relay, "--http", "127.0.0.1:0",
-            "--dicom", f"127.0.0.1:{free_port()}", "--aet", site.name.upper(), *extra,
+            "--dicom", f"127.0.0.1:{free_port()}", "--aet", site.name.upper(), "--identity", "as-is", *extra,
         )  # fmt: skip
         file = site.folder / "gateway.toml"
         lines = [

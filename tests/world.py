@@ -90,6 +90,7 @@ class World:
                 dicom="127.0.0.1:0",
                 http="127.0.0.1:0",
                 pacs=pacs,
+                identity="as-is",
             )
             site.card = folders.own_card(site.folder, identity)  # type: ignore[attr-defined]
             enroll(self.relay_config.data, site.card)  # type: ignore[attr-defined]

@@ -78,7 +78,7 @@ class Demo:
         folder = str(self.base / side)
         await call(
             "gateway", "init", folder, "--name", name, "--relay", self._relay, "--dicom", "127.0.0.1:0",
-            "--http", "127.0.0.1:0", "--aet", side.upper(), *extra,
+            "--http", "127.0.0.1:0", "--aet", side.upper(), "--identity", "as-is", *extra,
         )  # fmt: skip
         self._cards[side] = await call("gateway", "card", folder)
         await call("relay", "enroll", str(self.base / "relay"), self._cards[side]["card"])

@@ -31,6 +31,13 @@ from transfer.sites import Identity, fingerprint
 @click.option("--http-cert", default="", help="Certificate of the staff pages, PEM.")
 @click.option("--http-key", default="", help="Its key, PEM.")
 @click.option("--pacs", default="", help="AET@HOST:PORT of the PACS that receives.")
+@click.option(
+    "--identity",
+    type=click.Choice(["prefix", "match", "as-is"]),
+    default="prefix",
+    show_default=True,
+    help="Whose patient number a received study gets.",
+)
 @json_option
 @runs_with(no_logs)
 async def init(folder: Path, allow_aet: tuple[str, ...], speaker: Speaker, **options: str) -> int:

@@ -74,6 +74,12 @@ class PacsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
+class IdentitySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    policy: Literal["prefix", "match", "as-is"] = "prefix"
+    issuer: Annotated[str, Meta(max_length=64)] = ""
+    """Issuer of this hospital's own numbers (IssuerOfPatientID), for `match`."""
+
+
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     offer_seconds: Annotated[int, Meta(ge=60, le=86400)] = 7200
     quiet_seconds: Annotated[int, Meta(ge=1, le=86400)] = 60
@@ -91,6 +97,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pages: PagesSection = PagesSection()
     metrics: MetricsSection = MetricsSection()
     pacs: PacsSection | None = None
+    identity: IdentitySection = IdentitySection()
     policy: PolicySection = PolicySection()
 
 
@@ -189,6 +196,11 @@ key = {key}
 # tls_ca = ""
 # tls_name = ""         # whom its certificate names, if not the host above
 
+[identity]                       # under which patient number a received study is filed
+policy = {identity}              # "prefix": the sender's number behind the sender's code; "match": staff say who it
+                                 # is here; "as-is": unchanged, for drills and tests
+# issuer = "LAKESIDE"            # who gives out this hospital's numbers (IssuerOfPatientID), for "match"
+
 [policy]
 offer_seconds = 7200   # how long the patient may take to answer
 quiet_seconds = 60     # a study with no new image for so long is complete
@@ -210,6 +222,7 @@ def render_config(
     http_cert: str = "",
     http_key: str = "",
     pacs: str = "",
+    identity: str = "prefix",
 ) -> str:
     """The commented text of a new gateway.toml; `pacs` is AET@HOST:PORT. Raises `ConfigError`."""
     pacs_aet, _, pacs_address = pacs.rpartition("@")  # an AE title may hold an @, a host cannot
@@ -220,6 +233,7 @@ def render_config(
         aet=_quote(aet), dicom=_quote(dicom), allow="[" + ", ".join(map(_quote, allow_aets)) + "]",
         http=_quote(http), cert=_quote(http_cert), key=_quote(http_key), no_pacs="" if pacs else "# ",
         pacs_aet=_quote(pacs_aet or "PACS"), pacs=_quote(pacs_address or "127.0.0.1:104"),
+        identity=_quote(identity),
     )  # fmt: skip
     parse_config(text)
     return text

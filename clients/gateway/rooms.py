@@ -34,6 +34,7 @@ from clients.gateway.peers.outbox import Outbox
 from clients.gateway.peers.pins import Pins
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.receiving.delivery import Delivery
+from clients.gateway.receiving.identity import Identities
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.sending.doors import Doors
@@ -119,6 +120,7 @@ class Rooms:
         self.inbox = Inbox(
             self.db, self.vault, self.identity, self.pins, self.clock, self.outgoing, self.changed
         )
+        self.identities = Identities(self.db, self.clock, c.identity.policy, c.dicom.aet, self.changed)
         # what a crash left in the clear belongs to no delivery any more
         await asyncio.to_thread(shutil.rmtree, self.folder / "restored", True)
         for name in ("spool", "sealed", "restored"):
@@ -310,7 +312,8 @@ class Rooms:
         assert self.config.pacs is not None
         pacs = self.config.pacs
         return Delivery(
-            tid=tid, db=self.db, vault=self.vault, inbox=self.inbox, prefetch=self.prefetch, scu=self.scu,
+            tid=tid, db=self.db, vault=self.vault, inbox=self.inbox, identities=self.identities,
+            prefetch=self.prefetch, scu=self.scu,
             destination=f"{pacs.aet}@{pacs.address}", folder=self.folder / "restored", workers=self.workers,
             clock=self.clock, changed=self.changed, deadline=self.config.policy.deadline_seconds,
             largest=self.config.dicom.max_instance_bytes,

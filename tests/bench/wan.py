@@ -112,7 +112,7 @@ class Parties:
             extra = ("--pacs", f"PACS@127.0.0.1:{pacs['port']}") if side == "receiver" else ()
             await call(
                 "gateway", "init", folder, "--name", side, "--relay", f"http://127.0.0.1:{ports[side]}", "--dicom",
-                "127.0.0.1:0", "--http", "127.0.0.1:0", *extra,
+                "127.0.0.1:0", "--http", "127.0.0.1:0", "--identity", "as-is", *extra,
             )  # fmt: skip
             cards[side] = await call("gateway", "card", folder)
             await call("relay", "enroll", str(relay), cards[side]["card"])

@@ -54,7 +54,13 @@ class LyingWorld(World):
             proxy.target = self.relay.url
             pacs = f"PACS@127.0.0.1:{self.pacs_port}" if site is self.receiver else ""
             identity = await folders.init(
-                site.folder, name=name, relay=proxy.url, dicom="127.0.0.1:0", http="127.0.0.1:0", pacs=pacs
+                site.folder,
+                name=name,
+                relay=proxy.url,
+                dicom="127.0.0.1:0",
+                http="127.0.0.1:0",
+                pacs=pacs,
+                identity="as-is",
             )
             site.card = folders.own_card(site.folder, identity)  # type: ignore[attr-defined]
             enroll(self.relay_config.data, site.card)  # type: ignore[attr-defined]

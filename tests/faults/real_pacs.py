@@ -18,16 +18,24 @@ _PATIENCE = 60.0
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, *, find: bool = True, **more: object) -> Iterator[int]:
+def orthanc(
+    folder: Path,
+    *,
+    find: bool = True,
+    knows: dict[str, tuple[str, str, int]] | None = None,
+    **more: object,
+) -> Iterator[int]:
     """Orthanc as AE title PACS, which answers C-FIND of anybody or, as it is installed, of nobody; its DICOM port.
-    `more` are settings of its own. ECHOSCU is a title that it knows.
+    `knows` are modalities by name (AE title, host, port), to which it reports; ECHOSCU is always one of them. `more`
+    are settings of its own.
     """
     program, folder = need("Orthanc")["Orthanc"], folder.absolute()
     folder.mkdir(exist_ok=True)
     settings = {
         "DicomAet": "PACS", "HttpServerEnabled": False, "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"), "DicomAlwaysAllowStore": True, "DicomAlwaysAllowFind": find,
-        "Plugins": [], "UnknownSopClassAccepted": True, "DicomModalities": {"echo": ["ECHOSCU", "127.0.0.1", 104]},
+        "Plugins": [], "UnknownSopClassAccepted": True,
+        "DicomModalities": {"echo": ("ECHOSCU", "127.0.0.1", 104), **(knows or {})},
         **more,
     }  # fmt: skip
 

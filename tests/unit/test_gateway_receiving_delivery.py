@@ -27,6 +27,7 @@ from clients.gateway.errors import DiskFullError
 from clients.gateway.receiving import delivery as module
 from clients.gateway.receiving import ledger
 from clients.gateway.receiving.delivery import Delivery
+from clients.gateway.receiving.identity import Identities, Policy
 from clients.gateway.receiving.inbox import NO_END
 from clients.gateway.receiving.prefetch import Prefetch
 from tests.dicom_kit import free_port
@@ -213,15 +214,22 @@ class Party:
             await scu.stop()
 
     def delivery(
-        self, scu: StoreScu, *, db: Any = None, destination: str = "PACS@here", largest: int = 2**31
+        self,
+        scu: StoreScu,
+        *,
+        db: Any = None,
+        destination: str = "PACS@here",
+        largest: int = 2**31,
+        policy: Policy = "as-is",
     ) -> Delivery:
         r = self.r
         prefetch = Prefetch(r.db, r.relay, r.folder / "sealed", 2**40, r.inbox.moved, r.changed)
         self.prefetch = prefetch
+        identities = Identities(r.db, r.clock, policy, "TRAUMATX", r.changed)
         return Delivery(
-            tid=self.tid, db=db or r.db, vault=r.vault, inbox=r.inbox, prefetch=prefetch, scu=scu,
-            destination=destination, folder=r.folder / "restored", workers=self._workers, clock=r.clock,
-            changed=r.changed, deadline=DEADLINE, largest=largest,
+            tid=self.tid, db=db or r.db, vault=r.vault, inbox=r.inbox, identities=identities,
+            prefetch=prefetch, scu=scu, destination=destination, folder=r.folder / "restored",
+            workers=self._workers, clock=r.clock, changed=r.changed, deadline=DEADLINE, largest=largest,
         )  # fmt: skip
 
     async def deliver(self, **options: Any) -> None:

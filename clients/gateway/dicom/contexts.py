@@ -13,6 +13,8 @@ from collections.abc import Iterable
 
 from pydicom.uid import AllTransferSyntaxes
 
+from clients.gateway.dicom.structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+
 Pair = tuple[str, str]
 """(SOP class, transfer syntax)."""
 MAX_CONTEXTS = 128
@@ -31,6 +33,12 @@ Endian around the pixels, save Implicit VR and Big Endian (PS3.5 10, A)."""
 def preferred(syntaxes: Iterable[str]) -> str:
     """The first of a peer's transfer syntaxes that is known here, or ""."""
     return next((s for s in map(str, syntaxes) if s in SYNTAXES), "")
+
+
+def plain(syntaxes: Iterable[str]) -> str:
+    """The transfer syntax for a message that holds no image (PS3.5 10.1), or ""."""
+    offered = set(map(str, syntaxes))
+    return next((s for s in (IMPLICIT_LITTLE, EXPLICIT_LITTLE) if s in offered), "")
 
 
 class Plan:

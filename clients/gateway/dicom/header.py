@@ -150,11 +150,7 @@ class _Texts:
 
     def __init__(self, found: dict[int, bytes]) -> None:
         self._found = found
-        names = found.get(_CHARSET, b"").decode("ascii", "replace").rstrip("\0 ").split("\\")
-        try:
-            self._encodings = list(convert_encodings([_charset(name) for name in names]))
-        except Exception:  # a combination that is not allowed, in a value that may be anything
-            self._encodings = ["iso8859"]
+        self._encodings = encodings_of(found.get(_CHARSET, b""))
 
     def text(self, tag: int) -> str:
         """One line without control characters."""
@@ -207,6 +203,15 @@ class _Texts:
         return value if abs(value) < 2**31 else other
 
 
+def encodings_of(charset: bytes) -> list[str]:
+    """Python's encodings for a Specific Character Set; "iso8859" stands for the default repertoire, which is ASCII."""
+    names = charset.decode("ascii", "replace").rstrip("\0 ").split("\\")
+    try:
+        return list(convert_encodings([_charset(name) for name in names]))
+    except Exception:  # a combination that is not allowed, in a value that may be anything
+        return ["iso8859"]
+
+
 def _charset(name: str) -> str:
     """A defined term (PS3.3 C.12.1.1.2), also from the ways to misspell it; the default for what is none."""
     name = name.strip()
@@ -215,4 +220,4 @@ def _charset(name: str) -> str:
     return name if name in python_encoding else ""
 
 
-__all__ = ["IDENTITY", "InstanceHeader", "check_identity", "parse_header", "read_header"]
+__all__ = ["IDENTITY", "InstanceHeader", "check_identity", "encodings_of", "parse_header", "read_header"]

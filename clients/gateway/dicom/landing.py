@@ -65,6 +65,20 @@ class Announced(msgspec.Struct, frozen=True):
     syntax: str
 
 
+class Held(io.BytesIO):
+    """A data set that stays in memory: of a message that stores nothing."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, data: Any) -> int:
+        """Takes the next fragment. Raises `TooLongError`."""
+        if self.tell() + len(data) > self._most:
+            raise TooLongError
+        return super().write(data)
+
+
 class Landing(io.BytesIO):
     """One data set on its way to disk. After a failure it swallows the rest, up to a limit, and `settle` tells."""
 

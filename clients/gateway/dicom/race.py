@@ -20,9 +20,11 @@ import os
 import queue
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
-from pynetdicom.dimse_primitives import C_FIND, C_STORE
+from pydicom.uid import UID
+from pynetdicom.dimse_primitives import C_FIND, C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from clients.gateway.dicom.commands import encode_find_request, encode_store_request
@@ -54,6 +56,18 @@ class _Answers(queue.Queue):  # type: ignore[type-arg]
         except queue.Full:
             if item[1] is not None:
                 raise TooLongError from None
+
+
+def event_answer(report: N_EVENT_REPORT) -> N_EVENT_REPORT:
+    """The N-EVENT-REPORT-RSP that says that `report` was taken."""
+    answer = N_EVENT_REPORT()
+    answer.MessageIDBeingRespondedTo = report.MessageID
+    answer.AffectedSOPClassUID, answer.AffectedSOPInstanceUID = (
+        report.AffectedSOPClassUID,
+        report.AffectedSOPInstanceUID,
+    )
+    answer.EventTypeID, answer.Status = report.EventTypeID, 0x0000
+    return answer
 
 
 class SoleReader(Association):
@@ -107,6 +121,27 @@ class SoleReader(Association):
         while status in PENDING and (response := self._answer(C_FIND, until)) is not None:
             status = int(response.Status)
             yield status, b"" if response.Identifier is None else response.Identifier.getvalue()
+
+    def act(self, context: int, sop_class: str, instance: str, action: int, data: bytes) -> int | None:
+        """N-ACTION (PS3.7 10.1.4): the status, or None if the answer never came."""
+        request = N_ACTION()
+        request.MessageID = self._number()
+        request.RequestedSOPClassUID, request.RequestedSOPInstanceUID = UID(sop_class), UID(instance)
+        request.ActionTypeID, request.ActionInformation = action, BytesIO(data)
+        self.dimse.send_msg(request, context)
+        response = self._answer(N_ACTION, time.monotonic() + self.dimse_timeout)
+        return None if response is None else int(response.Status)
+
+    def events(self) -> Iterator[N_EVENT_REPORT]:
+        """N-EVENT-REPORTs that have come meanwhile (PS3.7 10.1.1), each answered with success as it is handed on."""
+        while True:
+            try:
+                context, message = self.dimse.msg_queue.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(message, N_EVENT_REPORT) and message.is_valid_request:
+                yield message
+                self.dimse.send_msg(event_answer(message), context)
 
     def _number(self) -> int:
         """The id of the next message (PS3.7 E.1)."""

@@ -43,6 +43,9 @@ REFUSALS = {
     "dicom-deflate": Refusal(
         "The compressed file grows beyond what is safe to open. Export it without the deflated transfer syntax."
     ),
+    "dicom-charset": Refusal(
+        "This name has letters that the study's character set does not have. Write it with plain letters."
+    ),
     "dicom-uid": Refusal(
         "An identifier in the file is missing or is no valid UID. Ask who made the file to correct it.",
         INVALID_INSTANCE,

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from clients.gateway.dicom.commitment import Report
 from clients.gateway.dicom.door import Door, DoorClosedError
 from clients.gateway.dicom.part10 import read_meta
 from clients.gateway.dicom.tls import TlsFiles, server_context
@@ -118,8 +119,15 @@ class AssociationClosed(Line, frozen=True, kw_only=True):
     orderly: bool
 
 
-Event = Received | Refused | AssociationClosed
-_Lines = Ready | Failed | Received | Refused | AssociationClosed
+class Reported(Line, frozen=True, kw_only=True):
+    """A PACS has reported on a storage commitment, on an association that it opened."""
+
+    report: Report
+    calling_aet: str
+
+
+Event = Received | Refused | AssociationClosed | Reported
+_Lines = Ready | Failed | Received | Refused | AssociationClosed | Reported
 
 
 class StorageScp:
@@ -160,7 +168,7 @@ class StorageScp:
                 continue
             if isinstance(line, Refused):
                 self._log(line.code)
-            if isinstance(line, Received | Refused | AssociationClosed):
+            if isinstance(line, Received | Refused | AssociationClosed | Reported):
                 yield line
 
     def _log(self, code: str) -> None:

@@ -9,24 +9,38 @@ import socket
 import sys
 import threading
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 from pynetdicom import AE, _config, evt
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
 from pynetdicom.sop_class import Verification
 
 from clients.gateway.dicom.child import Owner
-from clients.gateway.dicom.contexts import preferred
+from clients.gateway.dicom.commitment import MAX_REPORT, PUSH_MODEL, read_event
+from clients.gateway.dicom.contexts import plain, preferred
 from clients.gateway.dicom.guard import NOT_TRUSTED, TOO_MANY, Gate, GuardedServer, Pace, admit
-from clients.gateway.dicom.landing import Announced, Folder, Landing
+from clients.gateway.dicom.landing import Announced, Folder, Held, Landing
 from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION, is_uid
 from clients.gateway.dicom.refusals import REFUSALS, SUCCESS, refuse
-from clients.gateway.dicom.scp import AssociationClosed, Failed, Ready, Received, Refused, ScpConfig, Start
+from clients.gateway.dicom.scp import (
+    AssociationClosed,
+    Failed,
+    Ready,
+    Received,
+    Refused,
+    Reported,
+    ScpConfig,
+    Start,
+)
+from clients.gateway.dicom.structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from clients.gateway.dicom.tls import server_context
 from clients.gateway.dicom.upper_layer import MAX_PDU, Association, TooLongError, install
 from clients.gateway.errors import ConfigError, IntakeError
 
+NO_SUCH_CLASS, INVALID_ARGUMENT = 0x0118, 0x0115
+"""Of a report that is none (PS3.7 C.5.7, C.5.3)."""
 _LAST_ANSWERS = 2.0
 """Seconds that instances which are whole have to be answered after the owner said stop."""
 
@@ -51,9 +65,9 @@ class Incoming(Association):
         title = str(request.calling_ae_title) if request is not None else ""
         return "".join(c for c in title if c.isprintable()).strip()[:16]
 
-    def landing(self, message: DIMSEMessage) -> Landing:
-        """A C-STORE's data set goes to a file."""
-        return Landing(self.receiver.folder, lambda: announced(self, message))
+    def landing(self, message: DIMSEMessage) -> BytesIO:
+        """A C-STORE's data set goes to a file, a report's into memory. Which it is, its first fragment finds."""
+        return _Undecided(self, message)
 
     def run_reactor(self) -> None:
         """The association's whole life."""
@@ -63,6 +77,23 @@ class Incoming(Association):
             if self.dimse.message is not None and isinstance(self.dimse.message.data_set, Landing):
                 self.dimse.message.data_set.discard()
             self.receiver.gone(self)
+
+
+class _Undecided(BytesIO):
+    """Stands for the data set of a message whose command is still to be read (PS3.7 6.3.1)."""
+
+    def __init__(self, assoc: Incoming, message: DIMSEMessage) -> None:
+        super().__init__()
+        self._assoc, self._message = assoc, message
+
+    def write(self, data: Any) -> int:
+        """Takes the first fragment, and puts the right one in its own place. Raises `TooLongError`."""
+        assoc, message = self._assoc, self._message
+        if isinstance(message, N_EVENT_REPORT_RQ):
+            message.data_set = Held(MAX_REPORT)
+        else:
+            message.data_set = Landing(assoc.receiver.folder, lambda: announced(assoc, message))
+        return int(message.data_set.write(data))
 
 
 def announced(assoc: Association, message: DIMSEMessage) -> Announced:
@@ -120,7 +151,11 @@ class Receiver:
             return
         assoc.dul.socket.socket.settimeout(self._config.stall_seconds)
         for context in request.presentation_context_definition_list:
-            syntax = preferred(context.transfer_syntax)
+            syntax = (
+                plain(context.transfer_syntax)
+                if context.abstract_syntax == PUSH_MODEL
+                else preferred(context.transfer_syntax)
+            )
             if syntax:
                 context.transfer_syntax = [syntax]
             else:  # judged as Verification, which is not spoken in it either: "transfer syntaxes not supported"
@@ -174,6 +209,17 @@ class Receiver:
         )
         return SUCCESS
 
+    def report(self, event: Any) -> tuple[int, None]:
+        """N-EVENT-REPORT: told, whatever it says; only who asked knows what to make of it."""
+        assoc = cast(Incoming, event.assoc)
+        implicit = str(event.context.transfer_syntax) == IMPLICIT_LITTLE
+        if str(event.request.AffectedSOPClassUID) != PUSH_MODEL:
+            return NO_SUCH_CLASS, None
+        if (told := read_event(event.request, implicit=implicit)) is None:
+            return INVALID_ARGUMENT, None
+        self._owner.tell(Reported(report=told, calling_aet=assoc.calling))
+        return SUCCESS, None
+
     def gone(self, assoc: Incoming) -> None:
         """An association is over."""
         if assoc.entered is not None:
@@ -206,6 +252,7 @@ def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
     ae = AE(config.aet)
     ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
     ae.add_supported_context(Verification)
+    ae.add_supported_context(PUSH_MODEL, [IMPLICIT_LITTLE, EXPLICIT_LITTLE], scu_role=False, scp_role=True)
     ae.maximum_pdu_size = MAX_PDU
     ae.maximum_associations = 2**16  # it counts whoever is connected; we count those that associated
     ae.acse_timeout, ae.network_timeout = config.request_seconds, config.idle_seconds
@@ -216,6 +263,7 @@ def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
             (evt.EVT_CONN_OPEN, receiver.opened),
             (evt.EVT_REQUESTED, receiver.requested),
             (evt.EVT_C_STORE, receiver.store),
+            (evt.EVT_N_EVENT_REPORT, receiver.report),
         ],
         server_class=GuardedServer,
         gate=receiver.gate,

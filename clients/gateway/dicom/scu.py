@@ -18,16 +18,19 @@ from typing import get_args
 import msgspec
 import structlog
 
+from clients.gateway.dicom.commitment import Report
 from clients.gateway.dicom.contexts import Pair
 from clients.gateway.dicom.door import Door, DoorClosedError
 from clients.gateway.dicom.statuses import (
     TROUBLES,
+    CommitResult,
     EchoResult,
     FindResult,
     Kind,
     StoreResult,
     answered,
     found,
+    requested,
     troubled,
 )
 from clients.gateway.dicom.tls import TlsFiles, client_context
@@ -102,6 +105,14 @@ class Find(Line, frozen=True):
     sop_uid: str
 
 
+class Commit(Line, frozen=True):
+    """An N-ACTION that asks for storage commitment of (SOP class, SOP instance) pairs."""
+
+    id: int
+    transaction: str
+    references: list[Pair]
+
+
 class Ready(Line, frozen=True):
     """The child is there."""
 
@@ -116,14 +127,27 @@ class Done(Line, frozen=True):
     """Of a C-FIND: an answer named the instance."""
 
 
-Request = Open | Prepare | Store | Echo | Find
-_Lines = Ready | Done
+class Reported(Line, frozen=True):
+    """The PACS has reported on the association that asked."""
+
+    report: Report
+
+
+Request = Open | Prepare | Store | Echo | Find | Commit
+_Lines = Ready | Done | Reported
 
 
 class StoreScu:
     """Sends to one PACS."""
 
-    def __init__(self, destination: Destination, *, associations: int = 1) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        associations: int = 1,
+        reported: Callable[[Report], None] = lambda report: None,
+    ) -> None:
+        self._reported = reported
         self._destination, self._associations = destination, associations
         self._door: Door[_Lines] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -187,6 +211,11 @@ class StoreScu:
         done = await self._ask(lambda number: Find(number, study, series, sop_uid), [], self._patience())
         return found(done.status, done.trouble, there=done.found)
 
+    async def commit(self, transaction: str, references: list[Pair]) -> CommitResult:
+        """N-ACTION (PS3.4 J.3.2): whether the PACS will report on these. Never raises for what a PACS does."""
+        done = await self._ask(lambda number: Commit(number, transaction, references), [], self._patience())
+        return requested(done.status, done.trouble)
+
     async def stop(self) -> None:
         """Releases the association and ends the child. What is under way ends as unknown."""
         self._stopped = True
@@ -242,7 +271,9 @@ class StoreScu:
         with contextlib.suppress(DoorClosedError):
             while True:
                 line = await door.receive()
-                if isinstance(line, Done) and (future := self._pending.get(line.id)) is not None:
+                if isinstance(line, Reported):
+                    self._reported(line.report)
+                elif isinstance(line, Done) and (future := self._pending.get(line.id)) is not None:
                     self._moved_at = time.monotonic()
                     if not future.done():
                         future.set_result(line)

@@ -13,12 +13,24 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from clients.gateway.dicom.child import Owner
+from clients.gateway.dicom.committer import Committer
 from clients.gateway.dicom.contexts import Pair
 from clients.gateway.dicom.courier import Caller, Crew, Job, NoAssociationError
 from clients.gateway.dicom.finder import Finder
 from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
 from clients.gateway.dicom.race import SoleReader
-from clients.gateway.dicom.scu import Destination, Done, Echo, Find, Open, Prepare, Ready, Request, Store
+from clients.gateway.dicom.scu import (
+    Commit,
+    Destination,
+    Done,
+    Echo,
+    Find,
+    Open,
+    Prepare,
+    Ready,
+    Request,
+    Store,
+)
 from clients.gateway.dicom.structure import IMPLICIT_LITTLE
 from clients.gateway.dicom.upper_layer import install
 
@@ -61,13 +73,17 @@ def main() -> None:
     crew = Crew(caller, first.destination.idle, owner.tell, first.associations)
     finder = Finder(caller, first.destination.idle, owner.tell)
     crew.start()
+    committer = Committer(caller, first.destination.idle, owner.tell)
     finder.start()
+    committer.start()
     owner.tell(Ready())
     for line in lines:
         if isinstance(line, Store):
             crew.jobs.put(Job(line, time.monotonic()))
         elif isinstance(line, Find):
             finder.ask(line)
+        elif isinstance(line, Commit):
+            committer.ask(line)
         elif isinstance(line, Prepare):
             for pair in line.pairs:
                 crew.plan.add(pair)
@@ -76,6 +92,7 @@ def main() -> None:
     until = time.monotonic() + _LEAVE
     crew.leave(_LEAVE)
     finder.leave(max(0.0, until - time.monotonic()))
+    committer.leave(max(0.0, until - time.monotonic()))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,14 @@ class FindResult(msgspec.Struct, frozen=True):
     code: str = ""
 
 
+class CommitResult(msgspec.Struct, frozen=True):
+    """Whether a PACS took a request for storage commitment; `code` is ours, empty if it did."""
+
+    ok: bool
+    sentence: str
+    code: str = ""
+
+
 TROUBLES: dict[str, tuple[Kind, str]] = {
     "pacs-down": ("retry", "The PACS cannot be reached at its address. Check that it runs, and the network."),
     "pacs-silent": (
@@ -92,6 +100,10 @@ TROUBLES: dict[str, tuple[Kind, str]] = {
     "pacs-query": (
         "refused",
         "The PACS does not answer queries (C-FIND) of this gateway. Ask its administrator to allow them.",
+    ),
+    "pacs-commit": (
+        "refused",
+        "The PACS does not offer storage commitment to this gateway. Ask its administrator whether it can.",
     ),
     "dicom-child": ("unknown", "The DICOM sender had to be started again. The image is sent again."),
     "dicom-unreadable": (
@@ -144,3 +156,13 @@ def found(status: int | None, trouble: str, *, there: bool) -> FindResult:
     if status != 0x0000:
         return FindResult(None, f"The PACS could not answer the query (status {status:04X}).", "pacs-query")
     return FindResult(there, "The PACS has the image." if there else "The PACS does not have the image.")
+
+
+def requested(status: int | None, trouble: str) -> CommitResult:
+    """The result of an N-ACTION."""
+    if status is None:
+        return CommitResult(False, TROUBLES[trouble][1], trouble)
+    if status != 0x0000:
+        sentence = f"The PACS refused to be asked for storage commitment (status {status:04X})."
+        return CommitResult(False, sentence, "pacs-commit")
+    return CommitResult(True, "The PACS will report which images are safe.")

@@ -15,11 +15,14 @@ import struct
 import threading
 import zlib
 
+import msgspec
+
 from clients.gateway.dicom.part10 import LONG_VRS, Read
 from clients.gateway.dicom.refusals import refuse
 from clients.gateway.errors import IntakeError
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 """Transfer syntaxes whose whole data set is deflated (PS3.5 A.5, A.7, A.15)."""
@@ -35,7 +38,33 @@ _WINDOW = 2**16
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = 0x7FE00010
+_PAST_ALL = 2**32
 _FRAGMENTED = frozenset({b"OB", b"OW"})
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Where a top-level element stands in a data set: its head, its value, and its end. All three are the same for one
+    that is not there: where it belongs.
+    """
+
+    start: int
+    value: int
+    end: int
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is such an element."""
+        return self.end > self.start
+
+
+def find_spans(data: bytes, syntax: str, tags: frozenset[int]) -> dict[int, Span]:
+    """Where each of `tags` stands at the top level of a data set that is not deflated, or where it belongs (PS3.5 7.1:
+    by ascending tag). Raises `IntakeError`.
+    """
+    walk = _Walk(lambda at, n: data[at : at + n], len(data), big=syntax == EXPLICIT_BIG, wanted=tags)
+    walk.missing = sorted(tags)
+    walk.data_set(0, implicit=syntax == IMPLICIT_LITTLE, depth=0)
+    return walk.spans
 
 
 def read_elements(read: Read, start: int, size: int, syntax: str, wanted: frozenset[int]) -> dict[int, bytes]:
@@ -91,25 +120,32 @@ class _Walk:
         self._window, self._base = b"", 0
         self._left = _MAX_ELEMENTS
         self.found: dict[int, bytes] = {}
+        self.spans: dict[int, Span] = {}
+        self.missing: list[int] = []
+        """Tags that were not passed yet, ascending: each gets a span, if only an empty one."""
 
     def data_set(self, at: int, *, implicit: bool, depth: int) -> int:
         """Walks a data set, or at `depth` > 0 an item up to its end mark; returns where it ended."""
         while True:
             if self._size - at < 8:
+                self._pass(_PAST_ALL, at, depth)
                 return self._tail(at, depth)
+            start = at
             tag, vr, length, at = self._head(at, implicit)
             if tag >> 16 == 0xFFFE:
                 if tag == _ITEM_END and depth:
                     return at
                 raise refuse("dicom-structure")
+            value = at
             if length == _UNDEFINED:
                 at = self._undefined(tag, vr, at, implicit, depth)
-                continue
-            if at + length > self._size:
+            elif at + length > self._size:
                 raise refuse("dicom-truncated")
+            else:
+                at += length
+            self._pass(tag, start, depth)
             if not depth and tag in self._wanted:
-                self._keep(tag, at, length)
-            at += length
+                self._note(tag, Span(start, value, at), fixed=length != _UNDEFINED)
 
     def _head(self, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
         """(tag, VR, length, where the value begins) of the element at `at`."""
@@ -138,11 +174,18 @@ class _Walk:
             raise refuse("dicom-truncated")
         return self._size
 
-    def _keep(self, tag: int, at: int, length: int) -> None:
-        """Two elements of one tag are read differently by different readers: one is not taken."""
-        if tag in self.found:
+    def _pass(self, tag: int, start: int, depth: int) -> None:
+        """An element of `tag` begins: what belongs in front of it and was not there, belongs here."""
+        while not depth and self.missing and self.missing[0] < tag:
+            self.spans.setdefault(self.missing.pop(0), Span(start, start, start))
+
+    def _note(self, tag: int, span: Span, *, fixed: bool) -> None:
+        """An element that is wanted. Two of one tag are read differently by different readers: one is not taken."""
+        if tag in self.spans and self.spans[tag].is_there:
             raise refuse("dicom-structure")
-        self.found[tag] = self._read(at, min(length, _MAX_VALUE))
+        self.spans[tag] = span
+        if fixed:
+            self.found[tag] = self._read(span.value, min(span.end - span.value, _MAX_VALUE))
 
     def _undefined(self, tag: int, vr: bytes, at: int, implicit: bool, depth: int) -> int:
         """A value of undefined length: fragments of pixels (PS3.5 A.4), or a sequence (PS3.5 7.5)."""

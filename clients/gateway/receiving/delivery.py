@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, wait
@@ -27,18 +26,17 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from clients.gateway import codec
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.codec import CodecError
-from clients.gateway.dicom.header import InstanceHeader, parse_header
-from clients.gateway.dicom.part10 import write_part10
+from clients.gateway.dicom.header import InstanceHeader
 from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.dicom.statuses import StoreResult, troubled
-from clients.gateway.disk import FULL
 from clients.gateway.errors import DiskFullError, IntakeError, leaf
+from clients.gateway.receiving.identity import Frozen, Identities, frozen_of
 from clients.gateway.receiving.inbox import NO_END, Inbox
 from clients.gateway.receiving.ledger import REST, Ledger, Result
 from clients.gateway.receiving.prefetch import Prefetch
+from clients.gateway.receiving.restoring import file_under, restore
 from clients.gateway.receiving.settling import RESENT, Answer, Question
 from clients.gateway.sending.words import series_label
 from clients.gateway.store import audit
@@ -77,6 +75,7 @@ class Delivery:
         db: Database,
         vault: Vault,
         inbox: Inbox,
+        identities: Identities,
         prefetch: Prefetch,
         scu: StoreScu,
         destination: str,
@@ -89,6 +88,8 @@ class Delivery:
     ) -> None:
         self._tid, self._db, self._vault = tid, db, vault
         self._inbox, self._prefetch, self._scu = inbox, prefetch, scu
+        self._identities = identities
+        self._identity: Frozen | None = None
         self._folder, self._workers = folder / tid.hex(), workers
         self._clock, self._changed, self._deadline = clock, changed, deadline
         self._largest = largest
@@ -97,6 +98,7 @@ class Delivery:
         self._labelled: set[int] = set()
         self._down_since = 0
         self._working: set[Future[Any]] = set()
+        self._first, self._known = asyncio.Lock(), False
 
     async def run(self) -> None:
         """Until every item is settled or the time is over; then the receipt is in the outbox."""
@@ -135,6 +137,7 @@ class Delivery:
             if row is None or row["k_sealed"] is None:
                 return None
             self._ledger.load(con)
+            self._identity = frozen_of(con, self._tid)
             return row
 
         row = await self._db.run(work)
@@ -142,9 +145,11 @@ class Delivery:
             return False
         self._cid = Cid(row["cid"])
         self._key = ContentKey(self._vault.open("content-key", row["k_sealed"]))
-        self._chain = Chain(self._cid, SiteId(row["peer"]))
+        self._peer = SiteId(row["peer"])
+        self._chain = Chain(self._cid, self._peer)
         self._patience = max(1, row["opened_at"] + NO_END - self._clock.now())
         self._down_since = 0
+        self._known = bool(self._ledger.settled)
         self._hashes.clear()
         return True
 
@@ -157,7 +162,10 @@ class Delivery:
             storing = group.create_task(self._store_all(ready))
             async for item, coded in self._items():
                 await self._room.acquire()
-                ready.put_nowait(group.create_task(self._restore(item, coded)))
+                task = group.create_task(self._restore(item, coded))
+                ready.put_nowait(task)
+                if self._identity is None:  # the first one decides under whose name all are filed
+                    await task
             ready.put_nowait(None)
             await storing
 
@@ -238,22 +246,33 @@ class Delivery:
         try:
             if item.original > self._largest:
                 raise HashError
-            while (header := await self._in_thread(lambda: _restore(item, coded, path))) is None:
-                with contextlib.suppress(DiskFullError):
-                    await self._alarm(DiskFullError.code, DiskFullError().sentence)
-                await asyncio.sleep(REST)
+            header = await self._with_room(lambda: restore(item, coded, path))
+            await self._label(item.series, header)
+            if self._identity is None:
+                self._identity = await self._identities.of(self._tid, self._peer, header)
+            if (change := self._identity.change) is not None:
+                offset = header.data_offset
+                await self._with_room(lambda: file_under(item, path, offset, change))
         except (CodecError, HashError, IntakeError) as why:
             log.error("item does not restore", code=why.code)
             self._ledger.settle(Result(item.no, "", None, why.code))
             self._room.release()
             return None
-        if item.series not in self._labelled:
-            self._labelled.add(item.series)
-            await self._label(item.series, header)
         return _Ready(item, path, header)
+
+    async def _with_room(self, work: Callable[[], T | None]) -> T:
+        """In a worker, again until the disk has room for what it writes."""
+        while not (done := await self._in_thread(work)):
+            with contextlib.suppress(DiskFullError):
+                await self._alarm(DiskFullError.code, DiskFullError().sentence)
+            await asyncio.sleep(REST)
+        return done
 
     async def _label(self, series: int, h: InstanceHeader) -> None:
         """What the inbox shows of a series and its patient: the words of its first restored instance."""
+        if series in self._labelled:
+            return
+        self._labelled.add(series)
         label = series_label(h.modality, h.series_number, h.series_description)
         what = ", ".join(x for x in (h.modality, h.study_description, h.study_date) if x)
 
@@ -315,8 +334,14 @@ class Delivery:
             pause = min(pause * 2, _RETRY_MOST)
 
     async def _send(self, ready: _Ready, contexts: frozenset[tuple[str, str]]) -> StoreResult:
+        """C-STORE. One at a time until the PACS has the first: given a new patient by two at once, it may make two."""
         item = ready.item
-        return await self._scu.store(ready.path, item.sop_class, item.sop_uid, item.syntax, contexts)
+        async with contextlib.AsyncExitStack() as alone:
+            if not self._known:
+                await alone.enter_async_context(self._first)
+            result = await self._scu.store(ready.path, item.sop_class, item.sop_uid, item.syntax, contexts)
+            self._known = self._known or result.kind in ("ok", "warning")
+            return result
 
     def _away_too_long(self) -> bool:
         """Whether nothing was stored for the whole deadline: then each that is left gets one more try, not hours."""
@@ -340,26 +365,6 @@ class Delivery:
 def _open_file(path: Path, key: ContentKey, cid: Cid, kind: str, n: int) -> tuple[bytes, bytes]:
     ct = path.read_bytes()
     return open_pack(key, cid, kind, n, ct), hashlib.sha256(ct).digest()  # type: ignore[arg-type]
-
-
-def _restore(item: ItemEntry, coded: bytes, path: Path) -> InstanceHeader | None:
-    """Writes the original instance; None where the disk is full. Raises `IntakeError` where the data set itself is of
-    another instance or class than the record says: a PACS would file it under that one's name.
-    """
-    data = codec.decode(item.codec, coded, item.original)
-    if hashlib.sha256(data).digest() != item.hash:
-        raise HashError
-    try:
-        write_part10(path, data, item.sop_class, item.sop_uid, item.syntax)
-        with path.open("rb") as file:
-            return parse_header(lambda at, n: os.pread(file.fileno(), n, at), path.stat().st_size)
-    except IntakeError:
-        path.unlink(missing_ok=True)
-        raise
-    except OSError as why:
-        if why.errno in FULL:
-            return None
-        raise
 
 
 def _remove(folder: Path, working: set[Future[Any]]) -> None:

@@ -1,0 +1,163 @@
+"""Under which identity a received study is filed (IHE RAD TF-1 3.22, Import Reconciliation Workflow).
+
+Both hospitals have their own number for the same, often unknown, person, and the same number for different ones. What
+decides is a policy of the receiving site:
+
+    prefix   the sender's number behind the sender's code: nobody else has it, and it is the same each time
+    match    nothing is stored before staff have said who this is here, and compared two identifiers
+    as-is    the sender's identity, byte for byte: for drills and tests
+
+Whatever it is, it is frozen before the first C-STORE of a transfer, in `identities`: a study is never filed half under
+one number and half under another. Two unknown patients are never one: where the sender gave no number, the study's
+own UID makes it. A name or a birth date decides nothing (two hospitals' DOE, JANE are two).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+import unicodedata
+from typing import Literal
+
+import msgspec
+
+from clients.gateway.clock import Clock, Signal
+from clients.gateway.dicom.coercion import Change, Local
+from clients.gateway.dicom.header import InstanceHeader
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, Database, one, value
+from transfer.errors import StateError
+from transfer.ids import SiteId, Tid
+
+Policy = Literal["prefix", "match", "as-is"]
+_LONGEST = 64
+"""Characters of a Patient ID (PS3.5 6.2, LO)."""
+_CODE = 12
+WAITS, AS_PREFIX = "identity", "identity-prefix"
+"""Why an opened transfer stands still: staff are to say who it is; or they have said that they do not know."""
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """The identity of one transfer, decided. `change` is None for `as-is`."""
+
+    change: Change | None
+    by: str
+    at: int
+
+
+class Identities:
+    """Decides for all transfers of this site."""
+
+    def __init__(self, db: Database, clock: Clock, policy: Policy, system: str, changed: Signal) -> None:
+        self._db, self._clock, self._policy, self._system = db, clock, policy, system
+        self._changed = changed
+        self.decided = Signal()
+
+    async def of(self, tid: Tid, peer: SiteId, h: InstanceHeader) -> Frozen:
+        """What a transfer is filed under, whose first instance says `h`; waits for staff where the policy asks them."""
+        while True:
+            seen = self.decided.seen
+            if (frozen := await self._db.run(lambda con: self._decide(con, tid, peer, h))) is not None:
+                return frozen
+            self._changed.set()
+            await self.decided.wait(seen, 60.0)
+
+    def _decide(self, con: Con, tid: Tid, peer: SiteId, h: InstanceHeader) -> Frozen | None:
+        now = self._clock.now()
+        if (frozen := frozen_of(con, tid)) is not None:
+            return frozen
+        if (
+            self._policy == "match"
+            and value(con, "SELECT why FROM receives WHERE tid=?", (tid,)) != AS_PREFIX
+        ):
+            con.execute("UPDATE receives SET why=? WHERE tid=?", (WAITS, tid))
+            return None
+        con.execute("UPDATE receives SET why='' WHERE tid=? AND why=?", (tid, AS_PREFIX))
+        change = None if self._policy == "as-is" else self._prefix(con, peer, h, now)
+        return freeze(con, tid, change, "gateway", now)
+
+    def _prefix(self, con: Con, peer: SiteId, h: InstanceHeader, now: int) -> Change:
+        name = str(value(con, "SELECT name FROM peers WHERE site=?", (peer,)) or "")
+        return Change(
+            local=Local(patient_id=prefixed(code_of(name, peer), h)),
+            system=self._system,
+            source=name,
+            at=_stamp(now),
+        )
+
+    async def choose(self, tid: Tid, local: Local | None, actor: str) -> None:
+        """Staff say who it is here; None: the sender's number behind its code. `StateError` where nobody asks."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            row = one(con, "SELECT * FROM receives WHERE tid=? AND state='OPENED' AND why=?", (tid, WAITS))
+            if row is None:
+                raise StateError
+            if local is not None:
+                name = str(value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "")
+                freeze(
+                    con,
+                    tid,
+                    Change(local=local, system=self._system, source=name, at=_stamp(now)),
+                    actor,
+                    now,
+                )
+            con.execute(
+                "UPDATE receives SET why=? WHERE tid=?", ("" if local is not None else AS_PREFIX, tid)
+            )
+            audit.record(con, actor, "incoming.identity", tid.hex(), "match" if local else "prefix", now)
+
+        await self._db.run(work)
+        self.decided.set()
+
+
+def _stamp(now: int) -> str:
+    return time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(now))
+
+
+def code_of(name: str, site: SiteId) -> str:
+    """What stands in front of a sender's numbers: letters of its name, and four of its key, which no other site has."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().upper()
+    letters = "".join(c for c in plain if c.isalnum())[: _CODE - 5] or "SITE"
+    return letters + base64.b32encode(hashlib.sha256(site).digest()).decode()[:4]
+
+
+def prefixed(code: str, h: InstanceHeader) -> str:
+    """The sender's number behind its code, and behind a mark of its issuer where it has one: many a PACS looks at the
+    number alone. A digest of it where it does not fit or cannot be written.
+    """
+    own = h.patient_id
+    if not own:
+        return f"{code}-X{_digest('study', h.study_uid)}"
+    if h.issuer:
+        code += "." + _digest(h.issuer)[:4]
+    if own.isascii() and own.isprintable() and "\\" not in own and len(code) + 1 + len(own) <= _LONGEST:
+        return f"{code}-{own}"
+    return f"{code}-H{_digest(own)}"
+
+
+def _digest(*parts: str) -> str:
+    body = hashlib.sha256("\0".join(parts).encode()).digest()
+    return base64.b32encode(body).decode()[:16]
+
+
+def freeze(con: Con, tid: Tid, change: Change | None, by: str, now: int) -> Frozen:
+    """Stores what was decided, once: who comes second gets what the first one said."""
+    body = msgspec.json.encode(change) if change is not None else b""
+    con.execute(
+        "INSERT INTO identities (tid, change, by, at) VALUES (?,?,?,?) ON CONFLICT (tid) DO NOTHING",
+        (tid, body, by, now),
+    )
+    frozen = frozen_of(con, tid)
+    assert frozen is not None
+    return frozen
+
+
+def frozen_of(con: Con, tid: Tid) -> Frozen | None:
+    """What was decided for a transfer, if anything was."""
+    row = one(con, "SELECT * FROM identities WHERE tid=?", (tid,))
+    if row is None:
+        return None
+    change = msgspec.json.decode(row["change"], type=Change) if row["change"] else None
+    return Frozen(change=change, by=row["by"], at=row["at"])
