@@ -34,7 +34,7 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._stage, self._open, self._left = module.stage_again, threading.Event(), 0
-        self._lock = threading.Lock()
+        self._lock, self._inside, self._dead = threading.Condition(), 0, False
         self.reached = threading.Event()
         monkeypatch.setattr(module, "stage_again", self._pass)
         self.open()
@@ -47,14 +47,30 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    def crash(self) -> None:
+        """Whoever is at work ends, and who is held copies nothing any more: a dead process has no threads."""
+        self._dead = True
+        self.open()
+        with self._lock:
+            assert self._lock.wait_for(lambda: not self._inside, PATIENCE)
+        self._dead = False
+
     def _pass(self, *args: object) -> object:
         with self._lock:
             self._left -= 1
             through = self._left >= 0
-        if not through:
-            self.reached.set()
-            assert self._open.wait(PATIENCE)
-        return self._stage(*args)  # type: ignore[arg-type]
+            self._inside += 1
+        try:
+            if not through:
+                self.reached.set()
+                assert self._open.wait(PATIENCE)
+            if self._dead:
+                raise RuntimeError
+            return self._stage(*args)  # type: ignore[arg-type]
+        finally:
+            with self._lock:
+                self._inside -= 1
+                self._lock.notify_all()
 
 
 class Party:
@@ -279,7 +295,7 @@ async def test_after_a_crash_it_goes_on(party: Party, gate: Gate, after: int) ->
     async with party.up() as imports:
         tid = await party.offered((await party.early(imports)).studies[0])
         await held(gate)
-    gate.open()
+    gate.crash()
     await party.s.restart()
     await party.s.studies.close_quiet(0)
     assert (await party.study())[1] == 0
@@ -300,7 +316,7 @@ async def test_a_crash_before_the_first_image(party: Party, gate: Gate) -> None:
         await held(gate)
         asking.cancel()
         await asyncio.wait([asking])
-    gate.open()
+    gate.crash()
     await party.s.restart()
     async with party.up():
         await party.done()
@@ -341,7 +357,7 @@ async def test_a_path_that_is_another_after_the_crash_stops_the_offer(
     async with party.up() as imports:
         tid = await party.offered((await party.early(imports)).studies[0])
         await held(gate)
-    gate.open()
+    gate.crash()
     change(party.disc)
     await party.s.restart()
     async with party.up():
@@ -362,7 +378,7 @@ async def test_what_was_copied_before_the_crash_does_not_open_a_study_whose_impo
     async with party.up() as imports:
         await party.early(imports)
         await held(gate)
-    gate.open()
+    gate.crash()
     shutil.copy(party.disc / "6.dcm", party.s.studies.incoming / "copied.dcm")
     _one_less(party.disc)
     await party.s.restart()
