@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 HEADLESS ?=
 ARGS   ?=
 
-.PHONY: help demo test soak lint bench lock fmt peers clean
+.PHONY: help demo test soak models lint bench lock fmt peers clean
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -32,6 +32,9 @@ soak: $(VENV)/.dev peers   ## faults, a lying relay and fuzzers, many seeds, for
 	  tests/property/test_transfer_model.py tests/integration/test_faults.py tests/integration/test_kill.py \
 	  tests/integration/test_lying_relay.py tests/integration/test_tries.py $(if $(SEED),--hypothesis-seed=$(SEED)) \
 	  --timeout 14400 $(ARGS)
+
+models: $(VENV)/.dev     ## the formal models, run where ProVerif is installed
+	@$(BIN)/python -m tests.models $(or $(TMPDIR),/tmp)/trauma-transfer-models
 
 peers:           ## DCMTK, Orthanc and Chromium, where this user may install them
 	@sh tests/peers.sh
