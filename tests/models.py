@@ -1,7 +1,7 @@
 """The formal models of `docs/spec/model`: one text, and scenarios as edits of it.
 
-`python -m tests.models DIR` writes each scenario as a ProVerif file into DIR and, where ProVerif is installed, runs it and
-holds its verdicts against those of `scenarios.toml`. `make models` calls it.
+`python -m tests.models DIR` writes each scenario as a ProVerif file into DIR and, where ProVerif is installed, runs
+it and holds its verdicts against those of `scenarios.toml`. `make models` calls it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an attacker has or a protocol lacks; the questions that hold and those that fail, where a run is on record."""
+    """What an attacker has or a protocol lacks; which questions hold and which fail, where a run is on record."""
 
     title: str
     holds: list[str]

@@ -14,8 +14,8 @@ from tests.models import FOLDER, Edit, Scenario, load, questions
 from transfer import messages
 
 TEXT, SCENARIOS = load()
-_WORDS = set(
-    [
+_WORDS = {
+    *(
         "free",
         "channel",
         "type",
@@ -27,28 +27,10 @@ _WORDS = set(
         "event",
         "restriction",
         "query",
-        "attacker",
-        "inj",
-        "let",
-        "in",
-        "out",
-        "new",
-        "if",
-        "then",
-        "else",
-        "process",
-        "private",
-        "data",
-        "typeConverter",
-        "bitstring",
-        "true",
-        "weaksecret",
-        "phase",
-        "table",
-        "insert",
-        "get",
-    ]
-)
+    ),
+    *("attacker", "inj", "let", "in", "out", "new", "if", "then", "else", "process", "private", "data"),
+    *("typeConverter", "bitstring", "true", "weaksecret", "phase", "table", "insert", "get"),
+}
 _DECLARES = (
     r"\b(?:type|fun|event|table|free|new) ([A-Za-z_]\w*)", r"\blet ([A-Za-z_]\w*)", r"([A-Za-z_]\w*): [a-z_]+",
     r"reduc [^;]*; ([a-z_]+)\(", r"(?:table|get|insert) (\w+)\(", r"let of_\w+\((\w+)\)",
