@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,3 +27,14 @@ settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
 )
 settings.load_profile("house")
+
+SOAK_LONGEST = 900
+"""Seconds of one seed under `make soak`, whose own limit is for hours: a seed that hangs is a failure there too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bounds each test of a soak that names no bound of its own."""
+    if os.environ.get("SOAK"):
+        for item in items:
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(SOAK_LONGEST))

@@ -1,5 +1,6 @@
 """Whole transfers over a relay that drops, delays, repeats, reorders, damages, swaps, forgets and invents: it may keep
-a transfer from ending well, and nothing else. `make soak` runs many seeds; `SEED=n` runs one.
+a transfer from ending well, and nothing else. `make soak` runs many seeds (`RUNS=n` for another number); `SEED=n` runs
+one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from clients.gateway.sending import reminder
 from tests.faults.day import Day, LyingWorld
 from transfer import tries
 
-SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(200 if os.environ.get("SOAK") else 4)
+_RUNS = int(os.environ.get("RUNS", "200")) if os.environ.get("SOAK") else 4
+SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(_RUNS)
 
 
 @pytest.fixture

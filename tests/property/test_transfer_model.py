@@ -2,7 +2,7 @@
 
 The relay drops, repeats, reorders, swaps between two transfers and invents; S and R crash; their clocks differ;
 strangers who photographed the QR guess PINs. After every step the promises of docs/spec/protocol.md must hold
-(`World.check`).
+(`World.check`). `make soak` plays ten thousand of these days (`RUNS=n` for another number).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from transfer.encoding import b64
 from transfer.ids import BlobKey, PublicKey
 from transfer.messages import Close, Receipt, Release, encode, peek, sign_message
 
+_RUNS = int(os.environ.get("RUNS", "10000")) if os.environ.get("SOAK") else 200
 SKEWS = [0, 0, 0, -599, -601, 599, 601, 3600]
 
 
@@ -189,9 +190,9 @@ class Transfers(RuleBasedStateMachine):
             self.w.check()
 
 
-TestTransfers = Transfers.TestCase
+TestTransfers = pytest.mark.timeout(7200 if os.environ.get("SOAK") else 180)(Transfers.TestCase)
 TestTransfers.settings = settings(
-    max_examples=10_000 if os.environ.get("SOAK") else 200, stateful_step_count=50, deadline=None,
+    max_examples=_RUNS, stateful_step_count=50, deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 
