@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from clients.gateway.errors import ConfigError
+from clients.gateway.receiving.routing import DEFAULT, Name, Rule
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 AeTitle = Annotated[str, Meta(pattern=r"^(?! )[ -\[\]-~]{1,16}(?<! )\Z")]
@@ -74,10 +75,27 @@ class PacsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
+class DestinationSection(PacsSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Another PACS, which `[[routes]]` may name."""
+
+    name: Name
+
+
 class IdentitySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     policy: Literal["prefix", "match", "as-is"] = "prefix"
-    issuer: Annotated[str, Meta(max_length=64)] = ""
+    issuer: Annotated[str, Meta(pattern=r"^[ -\[\]-~]*\Z", max_length=64)] = ""
     """Issuer of this hospital's own numbers (IssuerOfPatientID), for `match`."""
+    wait_seconds: Annotated[int, Meta(ge=0, le=86400)] = 600
+    """How long `match` waits for staff before it files as `prefix` does; 0: for as long as it takes."""
+
+
+class WorklistSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    aet: AeTitle
+    address: Address
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -97,7 +115,10 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pages: PagesSection = PagesSection()
     metrics: MetricsSection = MetricsSection()
     pacs: PacsSection | None = None
+    destinations: Annotated[tuple[DestinationSection, ...], Meta(max_length=8)] = ()
+    routes: Annotated[tuple[Rule, ...], Meta(max_length=64)] = ()
     identity: IdentitySection = IdentitySection()
+    worklist: WorklistSection | None = None
     policy: PolicySection = PolicySection()
 
 
@@ -129,11 +150,14 @@ def parse_config(text: str) -> Config:
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as why:
         raise ConfigError(f"gateway.toml: {why}. Correct it and start again.") from None
     split_address(config.dicom.listen)
-    if config.pacs is not None and not split_address(config.pacs.address)[1]:
-        raise ConfigError("pacs.address needs the port of the PACS. Correct it and start again.")
     _check_tls("dicom", config.dicom)
-    if config.pacs is not None:
-        _check_tls("pacs", config.pacs)
+    _check_destinations(config)
+    if config.worklist is not None:
+        _check_tls("worklist", config.worklist)
+        if not split_address(config.worklist.address)[1]:
+            raise ConfigError(
+                "worklist.address needs the port of the worklist. Correct it and start again."
+            )
     if config.metrics.listen:
         split_address(config.metrics.listen)
     if config.pages.key and not config.pages.cert:
@@ -147,11 +171,40 @@ def parse_config(text: str) -> Config:
     return config
 
 
-def _check_tls(section: str, given: DicomSection | PacsSection) -> None:
+def _check_destinations(config: Config) -> None:
+    """Each PACS can be reached in principle, is there once, and every rule names one that is there."""
+    named: dict[str, PacsSection] = {} if config.pacs is None else {DEFAULT: config.pacs}
+    if (config.destinations or config.routes) and not named:
+        raise ConfigError(
+            "destinations and routes need [pacs], where all else goes. Give it and start again."
+        )
+    for i, given in enumerate(config.destinations):
+        if given.name in named:
+            raise ConfigError(
+                f"destinations[{i}].name '{given.name}' is given twice. Correct it and start again."
+            )
+        named[given.name] = given
+    seen: dict[tuple[str, str], str] = {}
+    for name, pacs in named.items():
+        section = DEFAULT if name == DEFAULT else f"destinations.{name}"
+        if not split_address(pacs.address)[1]:
+            raise ConfigError(f"{section}.address needs the port of the PACS. Correct it and start again.")
+        _check_tls(section, pacs)
+        if (other := seen.setdefault((pacs.aet, pacs.address), name)) != name:
+            raise ConfigError(f"{section} is the same PACS as {other}. Name it once, and start again.")
+    for i, rule in enumerate(config.routes):
+        for to in rule.to:
+            if to not in named:
+                raise ConfigError(
+                    f"routes[{i}].to names '{to}', and there is no such destination. Correct it and start again."
+                )
+
+
+def _check_tls(section: str, given: DicomSection | PacsSection | WorklistSection) -> None:
     """TLS with certificates on both sides, or none: half of it would be thought to be all of it."""
     files = {"tls_cert": given.tls_cert, "tls_key": given.tls_key, "tls_ca": given.tls_ca}
     missing = " and ".join(f"{section}.{key}" for key, path in files.items() if not path)
-    wanted = any(files.values()) or (isinstance(given, PacsSection) and given.tls_name)
+    wanted = any(files.values()) or getattr(given, "tls_name", "")
     if wanted and missing:
         raise ConfigError(
             f"DICOM over TLS needs {missing} too. Give all three files, or none for plain DICOM."
@@ -196,10 +249,24 @@ key = {key}
 # tls_ca = ""
 # tls_name = ""         # whom its certificate names, if not the host above
 
+# [[destinations]]      # another PACS, with the keys of [pacs] and a name
+# name = "neuro"
+# aet = "NEURO"
+# address = "127.0.0.1:105"
+
+# [[routes]]            # the first that matches counts; all else goes to "pacs" alone
+# modality = ["MR"]     # and, or instead: body_part = ["HEAD"], sender = ["Valley ED"]
+# to = ["pacs", "neuro"]
+
 [identity]                       # under which patient number a received study is filed
 policy = {identity}              # "prefix": the sender's number behind the sender's code; "match": staff say who it
                                  # is here; "as-is": unchanged, for drills and tests
 # issuer = "LAKESIDE"            # who gives out this hospital's numbers (IssuerOfPatientID), for "match"
+# wait_seconds = 600             # "match": how long for staff before it goes as "prefix"; 0: until they have said it
+
+# [worklist]                     # this hospital's modality worklist, where staff look for the patient; as [pacs]
+# aet = "RIS"
+# address = "127.0.0.1:105"
 
 [policy]
 offer_seconds = 7200   # how long the patient may take to answer

@@ -21,10 +21,9 @@ from pathlib import Path
 import structlog
 
 from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_random
-from clients.gateway.config import DicomSection, PacsSection, load_config, split_address
+from clients.gateway.config import load_config, split_address
 from clients.gateway.dicom.scp import Received, ScpConfig, StorageScp
-from clients.gateway.dicom.scu import Destination, StoreScu
-from clients.gateway.dicom.tls import TlsFiles
+from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
 from clients.gateway.lock import FolderLock
@@ -34,6 +33,7 @@ from clients.gateway.peers.outbox import Outbox
 from clients.gateway.peers.pins import Pins
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.receiving.delivery import Delivery
+from clients.gateway.receiving.destinations import Destinations, destinations_of, tls_files
 from clients.gateway.receiving.identity import Identities
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.receiving.prefetch import Prefetch
@@ -77,7 +77,9 @@ class Rooms:
         """How often each loop began again, since the start."""
         self.scp: StorageScp | None = None
         self.scp_address: tuple[str, int] | None = None
+        self.destinations: Destinations | None = None
         self.scu: StoreScu | None = None
+        """Of the default destination."""
 
     async def open(self) -> None:
         """Takes the lock and starts everything. Raises `BusyError`, `ConfigError`, and leaves nothing behind then."""
@@ -146,35 +148,25 @@ class Rooms:
     async def _open_dicom(self, ends: AsyncExitStack) -> None:
         c = self.config
         ends.push_async_callback(self._stop_dicom)
-        if c.pacs is not None:
-            host, port = split_address(c.pacs.address)
-            self.scu = StoreScu(
-                Destination(
-                    aet=c.pacs.aet,
-                    host=host,
-                    port=port,
-                    calling_aet=c.dicom.aet,
-                    tls=_tls(c.pacs, c.pacs.tls_name),
-                ),
-                associations=c.pacs.associations,
-            )
-            if self._dicom:  # else it starts when it is first needed
-                await self.scu.start()
+        self.destinations = destinations_of(c)
+        if self.destinations is not None:
+            self.scu = self.destinations.default.scu
+            await self.destinations.start(children=self._dicom)  # else each starts when it is first needed
         if self._dicom:
             host, port = split_address(c.dicom.listen)
             self.scp = StorageScp(
                 ScpConfig(
                     aet=c.dicom.aet, host=host, port=port, allow_aets=tuple(c.dicom.allow_aets),
                     max_associations=c.dicom.max_associations, max_instance_bytes=c.dicom.max_instance_bytes,
-                    min_free_bytes=c.dicom.min_free_bytes, tls=_tls(c.dicom),
+                    min_free_bytes=c.dicom.min_free_bytes, tls=tls_files(c.dicom),
                 ),
                 self.folder,
             )  # fmt: skip
             self.scp_address = await self.scp.start()
 
     async def _stop_dicom(self) -> None:
-        """Both children at once: each may be in the middle of an image."""
-        await asyncio.gather(*(room.stop() for room in (self.scp, self.scu) if room is not None))
+        """All children at once: each may be in the middle of an image."""
+        await asyncio.gather(*(room.stop() for room in (self.scp, self.destinations) if room is not None))
 
     async def close(self) -> None:
         """Stops every loop, waits for what is being written, frees the folder."""
@@ -354,10 +346,3 @@ class Rooms:
             await self.pins.refresh()
             self.changed.set()
             await self.pins.paired.wait(seen, _REFRESH)
-
-
-def _tls(given: DicomSection | PacsSection, name: str = "") -> TlsFiles | None:
-    """TLS as it is set; `load_config` saw to it that there are all three files or none."""
-    if not given.tls_cert:
-        return None
-    return TlsFiles(cert=given.tls_cert, key=given.tls_key, ca=given.tls_ca, name=name)

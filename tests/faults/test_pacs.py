@@ -16,9 +16,8 @@ import pytest
 import pytest_asyncio
 from pynetdicom import evt
 
-from clients.gateway import rooms
 from clients.gateway.dicom.scu import Destination
-from clients.gateway.receiving import delivery
+from clients.gateway.receiving import delivery, destinations
 from clients.gateway.store.database import value
 from clients.gateway.views import TransferView
 from tests.faults.pacs import A_ABORT, OddPacs, hang_up, odd_pacs
@@ -35,7 +34,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     """With a gateway that waits a second for an answer, and not long before it tries again; the PACS is ours."""
     made = World(tmp_path_factory.mktemp("pacs"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rooms, "Destination", partial(Destination, response=1.0, stall=1.0, association=5.0))
+        quick = partial(Destination, response=1.0, stall=1.0, association=5.0)
+        patch.setattr(destinations, "Destination", quick)
         patch.setattr(delivery, "_RETRY_FIRST", 0.05)
         await made.open()
         await made.pacs.stop()

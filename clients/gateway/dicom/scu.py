@@ -168,6 +168,11 @@ class StoreScu:
             await asyncio.to_thread(client_context, self._destination.tls)
         await self._opened()
 
+    @property
+    def was_started(self) -> bool:
+        """Whether there has been a child."""
+        return self._opened_at > float("-inf")
+
     async def prepare(self, contexts: Iterable[Pair]) -> None:
         """Announces pairs before their first instance comes. Raises `DoorClosedError`."""
         door = await self._opened()

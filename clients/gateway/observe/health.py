@@ -90,12 +90,11 @@ class Health:
         wrong = []
         if self._rooms.scp is not None and not self._rooms.scp.alive:
             wrong.append("dicom")
-        if self._rooms.scu is not None:
+        if self._rooms.destinations is not None:
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await (
-                        self._rooms.scu.start()
-                    )  # one that has ended starts again here, as with the next image
+                    # one that has ended starts again here, as with the next image
+                    await self._rooms.destinations.restart()
             except (DoorClosedError, TimeoutError):
                 wrong.append("dicom-sender")
         return wrong

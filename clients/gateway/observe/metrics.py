@@ -121,7 +121,7 @@ class Metrics(Collector):
             "gateway_instances_received", "Instances that came from scanners, PACS and imports.", "result",
             dict(rooms.studies.results),
         )  # fmt: skip
-        answers = dict(rooms.scu.answers) if rooms.scu is not None else {}
+        answers = dict(rooms.destinations.answers) if rooms.destinations is not None else {}
         yield _counter(
             "gateway_pacs_answers", "C-STOREs to the PACS, by what became of them.", "kind", answers
         )
