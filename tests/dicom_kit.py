@@ -111,15 +111,17 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def storescp(
-    folder: Path, aet: str = "PACS", tls: tuple[str, ...] = ()
+    folder: Path, aet: str = "PACS", tls: tuple[str, ...] = (), more: tuple[str, ...] = ()
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """DCMTK's storescp, which writes exactly what it reads; (port, process). `tls` are its options for TLS."""
+    """DCMTK's storescp, which writes exactly what it reads; (port, process). `tls` are its options for TLS, `more`
+    are others of its own.
+    """
     paths = need("storescp", "echoscu")
     port = free_port()
     folder.mkdir(exist_ok=True)
-    command = [paths["storescp"], "-aet", aet, "-pdu", "131072", "+B", "+uf", "-od", str(folder), "+xa", *tls]
+    command = [paths["storescp"], "-aet", aet, "-pdu", "131072", "+B", "+uf", "-od", str(folder), "+xa"]
     process = subprocess.Popen(
-        [*command, str(port)], env=FAST, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, *tls, *more, str(port)], env=FAST, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         until = time.monotonic() + 30
