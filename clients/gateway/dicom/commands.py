@@ -1,5 +1,5 @@
-"""The command sets of C-STORE and C-FIND (PS3.7 9.3.1, 9.3.2, E.1), encoded by hand: in Implicit VR Little Endian,
-elements in order.
+"""The command sets of C-STORE, C-FIND, C-GET, C-MOVE and C-CANCEL (PS3.7 9.3, E.1), encoded by hand: in Implicit VR
+Little Endian, elements in order.
 
 They are sent once for each instance. pydicom's general encoder takes half a millisecond for the same 120
 bytes, which is as long as it takes to put half a megabyte on the wire.
@@ -11,6 +11,7 @@ import struct
 
 _NO_DATA_SET, _DATA_SET = 0x0101, 0x0001
 _STORE_RQ, _STORE_RSP, _FIND_RQ = 0x0001, 0x8001, 0x0020
+_GET_RQ, _MOVE_RQ, _CANCEL_RQ = 0x0010, 0x0021, 0x0FFF
 _MEDIUM = 0x0000
 
 
@@ -49,6 +50,34 @@ def encode_find_request(message: int, model: str) -> bytes:
     )
 
 
+def encode_get_request(message: int, model: str) -> bytes:
+    """C-GET-RQ in the information model `model`, priority medium; the identifier follows."""
+    return _group(
+        _uid(0x0002, model),
+        _us(0x0100, _GET_RQ),
+        _us(0x0110, message),
+        _us(0x0700, _MEDIUM),
+        _us(0x0800, _DATA_SET),
+    )
+
+
+def encode_move_request(message: int, model: str, destination: str) -> bytes:
+    """C-MOVE-RQ to the AE title `destination`, priority medium; the identifier follows."""
+    return _group(
+        _uid(0x0002, model),
+        _us(0x0100, _MOVE_RQ),
+        _us(0x0110, message),
+        _ae(0x0600, destination),
+        _us(0x0700, _MEDIUM),
+        _us(0x0800, _DATA_SET),
+    )
+
+
+def encode_cancel_request(message: int) -> bytes:
+    """C-CANCEL-RQ of the request `message` (PS3.7 9.3.2.3)."""
+    return _group(_us(0x0100, _CANCEL_RQ), _us(0x0120, message), _us(0x0800, _NO_DATA_SET))
+
+
 def _group(*elements: bytes) -> bytes:
     body = b"".join(elements)
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
@@ -61,4 +90,10 @@ def _us(element: int, value: int) -> bytes:
 def _uid(element: int, text: str) -> bytes:
     value = text.encode("ascii")
     value += b"\0" * (len(value) % 2)
+    return struct.pack("<HHL", 0, element, len(value)) + value
+
+
+def _ae(element: int, title: str) -> bytes:
+    value = title.encode("ascii")
+    value += b" " * (len(value) % 2)
     return struct.pack("<HHL", 0, element, len(value)) + value

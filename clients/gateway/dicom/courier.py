@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 from pynetdicom import AE, evt
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import build_context, build_role
 
 from clients.gateway.dicom.contexts import Pair, Plan
 from clients.gateway.dicom.part10 import read_meta
@@ -62,8 +62,10 @@ class Caller:
     def __init__(self, ae: AE, destination: Destination) -> None:
         self._ae, self._to = ae, destination
 
-    def open(self, pairs: tuple[Pair, ...]) -> SoleReader:
-        """An association that proposes `pairs`. Raises `NoAssociationError`."""
+    def open(self, pairs: tuple[Pair, ...], roles: tuple[str, ...] = ()) -> SoleReader:
+        """An association that proposes `pairs`, and to be the SCP of the classes `roles` (PS3.7 D.3.3.4). Raises
+        `NoAssociationError`.
+        """
         connected, trouble, tls = threading.Event(), list[str](), self._tls()
 
         def opened(event: Any) -> None:
@@ -82,6 +84,7 @@ class Caller:
                 ae_title=self._to.aet,
                 max_pdu=self._to.max_pdu,
                 evt_handlers=[(evt.EVT_CONN_OPEN, opened)],
+                ext_neg=[build_role(sop_class, scp_role=True) for sop_class in roles],
             )
         except OSError:  # no such name
             raise NoAssociationError("pacs-down") from None

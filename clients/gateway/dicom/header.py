@@ -73,6 +73,8 @@ class InstanceHeader(msgspec.Struct, frozen=True, kw_only=True):
     number_of_frames: int = 1
     scout: bool = False
     """A survey image from which a scan was planned: first of what a reader wants to see."""
+    charset: str = ""
+    """Specific Character Set (0008,0005), as it stands there."""
 
 
 def read_header(path: Path) -> InstanceHeader:
@@ -103,7 +105,7 @@ def parse_header(read: Read, size: int) -> InstanceHeader:
         raise refuse("dicom-no-series")
     if not (is_uid(study) and is_uid(series)):
         raise refuse("dicom-uid")
-    return _header(meta, study, series, size, _Texts(found))
+    return _header(meta, study, series, size, Texts(found))
 
 
 def check_identity(found: dict[int, bytes], meta: FileMeta) -> None:
@@ -115,7 +117,7 @@ def check_identity(found: dict[int, bytes], meta: FileMeta) -> None:
         raise refuse("dicom-uid-mismatch")
 
 
-def _header(meta: FileMeta, study: str, series: str, size: int, texts: _Texts) -> InstanceHeader:
+def _header(meta: FileMeta, study: str, series: str, size: int, texts: Texts) -> InstanceHeader:
     image_type = tuple(part.upper() for part in texts.parts(_IMAGE_TYPE))
     series_description = texts.text(_SERIES_DESCRIPTION)
     return InstanceHeader(
@@ -142,15 +144,17 @@ def _header(meta: FileMeta, study: str, series: str, size: int, texts: _Texts) -
         image_type=image_type,
         number_of_frames=max(1, texts.number(_FRAMES, 1)),
         scout="LOCALIZER" in image_type or bool(_SCOUT.search(series_description)),
+        charset=texts.charset,
     )
 
 
-class _Texts:
+class Texts:
     """Values as people read them (PS3.5 6.2). What breaks its own rules is shown as far as it goes."""
 
     def __init__(self, found: dict[int, bytes]) -> None:
         self._found = found
         self._encodings = encodings_of(found.get(_CHARSET, b""))
+        self.charset = found.get(_CHARSET, b"").decode("ascii", "replace").rstrip("\0 ")[:_SHOWN]
 
     def text(self, tag: int) -> str:
         """One line without control characters."""

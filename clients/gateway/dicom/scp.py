@@ -98,6 +98,8 @@ class Received(Line, frozen=True, kw_only=True):
     sop_uid: str
     syntax: str
     association: str
+    originator: int = 0
+    """The message id of the C-MOVE that it came by (PS3.7 9.1.1.1), or of our C-GET; 0: by none."""
 
 
 class Refused(Line, frozen=True, kw_only=True):

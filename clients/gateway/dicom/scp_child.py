@@ -176,12 +176,13 @@ class Receiver:
         with self._lock:
             self._busy += 1
         try:
-            return self._store(cast(Incoming, event.assoc), event.request.DataSet)
+            originator = event.request.MoveOriginatorMessageID or 0
+            return self._store(cast(Incoming, event.assoc), event.request.DataSet, originator)
         finally:
             with self._lock:
                 self._busy -= 1
 
-    def _store(self, assoc: Incoming, landing: Landing) -> int:
+    def _store(self, assoc: Incoming, landing: Landing, originator: int) -> int:
         try:
             landing.check()
             name = landing.settle()
@@ -205,6 +206,7 @@ class Receiver:
                 sop_uid=meta.sop_uid,
                 syntax=meta.syntax,
                 association=assoc.label,
+                originator=originator,
             )
         )
         return SUCCESS
