@@ -113,9 +113,7 @@ def read_terms(given: Mapping[str, str], today: datetime.date) -> Terms:
     if study and not is_uid(study):
         raise _typed("The Study Instance UID is digits and points only. Copy it again.")
     modality = given.get("modality", "").strip().upper()
-    if not (
-        len(modality) <= _MODALITY_LETTERS and ((modality.isascii() and modality.isalnum()) or not modality)
-    ):
+    if modality and not (modality.isascii() and modality.isalnum() and len(modality) <= _MODALITY_LETTERS):
         raise _typed("The modality is two letters, such as CT, MR or CR.")
     date = _date(given.get("date", "").strip())
     if given.get("today", "").strip():

@@ -236,7 +236,8 @@ def _response(message: Any) -> Response | None:
         return None
     identifier = cast(BytesIO | None, message.Identifier)
     return Response(
-        int(message.Status), _number(message.NumberOfCompletedSuboperations), _number(message.NumberOfFailedSuboperations),
+        int(message.Status),
+        _number(message.NumberOfCompletedSuboperations), _number(message.NumberOfFailedSuboperations),
         _number(message.NumberOfWarningSuboperations), _number(message.NumberOfRemainingSuboperations),
         b"" if identifier is None else identifier.getvalue(),
     )  # fmt: skip

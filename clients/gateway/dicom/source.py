@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +73,7 @@ class List(Line, frozen=True):
 
 
 class Retrieve(Line, frozen=True):
-    """A C-MOVE or C-GET of one study; `message` is the id of its request, which a C-MOVE's images name (PS3.7 9.1.1)."""
+    """A C-MOVE or C-GET of one study; `message` is its request's id, which a C-MOVE's images name (PS3.7 9.1.1)."""
 
     id: int
     how: How
@@ -233,7 +233,7 @@ class Source:
 
     async def retrieve(
         self, how: How, study: str, message: int, classes: list[str], cancelled: asyncio.Event
-    ) -> AsyncIterator[Moved | Missed | Done]:
+    ) -> AsyncGenerator[Moved | Missed | Done, None]:
         """Brings a study: what the archive says on the way, and `Done` at last. Its images come by themselves. Whoever
         iterates must bound it: an archive may take its time.
         """
@@ -270,7 +270,9 @@ class Source:
                 await asyncio.gather(self._reader, return_exceptions=True)
                 self._reader = None
 
-    async def _ask(self, request: Callable[[int], Line], *, bounded: bool = True) -> AsyncIterator[Answer]:
+    async def _ask(
+        self, request: Callable[[int], Line], *, bounded: bool = True
+    ) -> AsyncGenerator[Answer, None]:
         """The answers to a request; `Done` is the last, and always comes."""
         self._next += 1
         number = self._next
