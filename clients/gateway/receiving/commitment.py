@@ -2,12 +2,17 @@
 
 The request goes out by the SCU child; the report comes in by either child, at any time, perhaps twice, perhaps about
 instances that nobody asked about, perhaps never. Here each request is one transaction with a UID of its own and a
-deadline; what does not belong to an open one is dropped. What a report does not mention is not answered.
+deadline, request and report together; what does not belong to an open one is dropped. What a report does not mention
+is not answered.
+
+A PACS that cannot commit, or never reports, is not asked again for an hour: whoever waits for a receipt would wait for
+it each time. One that has reported before is only busy, and is asked again after a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -19,6 +24,8 @@ from clients.gateway.dicom.scu import StoreScu
 
 _OPEN = 1000
 """Transactions that may be open at once."""
+_REST, _SHORT_REST = 3600.0, 60.0
+"""Seconds that a destination which gave no report is not asked: one that never did, one that has."""
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -36,6 +43,19 @@ class Commitments:
 
     def __init__(self) -> None:
         self._open: dict[str, asyncio.Future[Report]] = {}
+        self._able: set[str] = set()
+        self._rests: dict[str, float] = {}
+
+    def may_ask(self, destination: str) -> bool:
+        """Whether a destination may be able to commit, as far as is known."""
+        return time.monotonic() >= self._rests.get(destination, 0.0)
+
+    def learn(self, destination: str, answered: Answered) -> None:
+        """What an answer says of a destination."""
+        if not answered.why:
+            self._able.add(destination)
+        rest = 0.0 if not answered.why else _SHORT_REST if destination in self._able else _REST
+        self._rests[destination] = time.monotonic() + rest
 
     def report(self, report: Report) -> None:
         """Takes a report, from either child. The first of a transaction counts."""
@@ -44,7 +64,7 @@ class Commitments:
             waiting.set_result(report)
 
     async def ask(self, scu: StoreScu, references: Sequence[Pair], seconds: float) -> Answered:
-        """Asks for all of `references`, request by request, and waits `seconds` for each report."""
+        """Asks for all of `references`, request by request, each of which has `seconds` to its report."""
         safe: set[str] = set()
         lost: dict[str, int] = {}
         for i in range(0, len(references), MOST):
@@ -68,11 +88,9 @@ class Commitments:
         waiting: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self._open[transaction] = waiting
         try:
-            asked = await scu.commit(transaction, references)
-            if not asked.ok:
-                return None, asked.code
             async with asyncio.timeout(seconds):
-                return await waiting, ""
+                asked = await scu.commit(transaction, references)
+                return (await waiting, "") if asked.ok else (None, asked.code)
         except TimeoutError:
             return None, "pacs-late"
         finally:

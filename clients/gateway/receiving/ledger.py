@@ -4,7 +4,9 @@
 
 `sending` is on disk before the first byte goes to the PACS, so after a crash it means: not known. `settling`
 says what is done about those. `stored` and `failed` are final, and say what they rest on: `proof` is `store`
-(the PACS's answer to a C-STORE) or `find` (its answer to a query), `status` is the PACS's own, `note` is ours.
+(the PACS's answer to a C-STORE), `find` (its answer to a query) or `commit` (it answers for it), `status` is the PACS's
+own, `note` is ours. One way leads back: what the PACS says afterwards that it does not have (`proving`) is `listed`
+again, once; `lost` counts that. What another transfer brought under the same UID is looked at first (`holdings`).
 
 Results are booked in batches, one commit for all that came meanwhile. What a full disk or another fault did
 not let in is kept and booked later: the PACS has it all the same.
@@ -33,7 +35,10 @@ _MARKED = 32
 _PAUSE = 0.02
 """Seconds in which results gather for one commit."""
 
-Proof = Literal["", "store", "find"]
+LOST = "lost"
+"""The note of an item that the PACS did not have twice."""
+
+Proof = Literal["", "store", "find", "commit"]
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -43,6 +48,9 @@ class Result(msgspec.Struct, frozen=True):
     proof: Proof
     status: int | None = None
     note: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    """By which it can be asked for later; empty where it was never read."""
 
     @property
     def state(self) -> str:
@@ -54,7 +62,7 @@ class Ledger:
     """The rows of one transfer at one destination."""
 
     def __init__(self, tid: Tid, destination: str, db: Database, clock: Clock, changed: Signal) -> None:
-        self._tid, self._destination = tid, destination
+        self.tid, self.destination = tid, destination
         self._db, self._clock, self._changed = db, clock, changed
         self.settled: set[int] = set()
         """Items that were stored or had failed when `load` looked."""
@@ -68,8 +76,8 @@ class Ledger:
     def load(self, con: Con) -> None:
         """Reads what an earlier run left."""
         # another PACS than before the restart: what the old one holds, the new one does not
-        con.execute("DELETE FROM ledger WHERE tid=? AND destination<>?", (self._tid, self._destination))
-        found = rows(con, "SELECT no, state FROM ledger WHERE tid=? AND state<>'listed'", (self._tid,))
+        con.execute("DELETE FROM ledger WHERE tid=? AND destination<>?", (self.tid, self.destination))
+        found = rows(con, "SELECT no, state FROM ledger WHERE tid=? AND state<>'listed'", (self.tid,))
         self.unknown = {r["no"] for r in found if r["state"] == "sending"}
         self.settled = {r["no"] for r in found} - self.unknown
         self._marked = 0
@@ -78,9 +86,13 @@ class Ledger:
         """A record has named `items`."""
         now = self._clock.now()
         con.executemany(
-            "INSERT OR IGNORE INTO ledger (destination, sop_uid, tid, no, series, hash, state, at)"
-            " VALUES (?,?,?,?,?,?,'listed',?)",
-            [(self._destination, x.sop_uid, self._tid, x.no, x.series, x.hash, now) for x in items],
+            "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at, sop_class)"
+            " VALUES (?,?,?,?,?,?,'listed',?,?) ON CONFLICT (destination, sop_uid, tid) DO UPDATE"
+            " SET sop_class=excluded.sop_class WHERE sop_class=''",  # of an older version's row
+            [
+                (self.destination, x.sop_uid, self.tid, x.no, x.series, x.hash, now, x.sop_class)
+                for x in items
+            ],
         )
 
     async def sending(self, no: int, listed: int) -> None:
@@ -92,8 +104,8 @@ class Ledger:
         self._marked = min(no + _MARKED, listed)
         await self.write(
             lambda con: con.execute(
-                "UPDATE ledger SET state='sending' WHERE tid=? AND state='listed' AND no>=? AND no<?",
-                (self._tid, no, self._marked),
+                "UPDATE ledger SET state='sending', at=? WHERE tid=? AND state='listed' AND no>=? AND no<?",
+                (self._clock.now(), self.tid, no, self._marked),
             )
         )
 
@@ -130,21 +142,20 @@ class Ledger:
     def _write_results(self, con: Con, results: list[Result]) -> None:
         now = self._clock.now()
         con.executemany(
-            "UPDATE ledger SET state=?, proof=?, status=?, note=?, at=? WHERE tid=? AND no=?",
-            [(r.state, r.proof, r.status, r.note, now, self._tid, r.no) for r in results],
+            "UPDATE ledger SET state=?, proof=?, status=?, note=?, at=?, study_uid=?, series_uid=?"
+            " WHERE tid=? AND destination=? AND no=?",
+            [(*_row(r, now), self.tid, self.destination, r.no) for r in results],
         )
         con.execute(
             "UPDATE receives SET first_stored_at=CASE first_stored_at WHEN 0 THEN ? ELSE first_stored_at END,"
             " last_stored_at=? WHERE tid=?",
-            (now if any(r.proof for r in results) else 0, now, self._tid),
+            (now if any(r.proof for r in results) else 0, now, self.tid),
         )
 
     async def missing(self) -> int:
         """Items that are listed and not stored."""
         found: int = await self._db.run(
-            lambda con: value(
-                con, "SELECT count(*) FROM ledger WHERE tid=? AND state<>'stored'", (self._tid,)
-            )
+            lambda con: value(con, "SELECT count(*) FROM ledger WHERE tid=? AND state<>'stored'", (self.tid,))
         )
         return found
 
@@ -157,3 +168,7 @@ class Ledger:
             except DiskFullError as why:
                 log.error("a delivery waits", code=why.code)
             await asyncio.sleep(REST)
+
+
+def _row(r: Result, now: int) -> tuple[str, str, int | None, str, int, str, str]:
+    return r.state, r.proof, r.status, r.note, now, r.study_uid, r.series_uid
