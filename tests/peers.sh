@@ -4,6 +4,7 @@
 set -u
 missing=""
 command -v storescu >/dev/null 2>&1 || missing="$missing dcmtk"
+command -v dciodvfy >/dev/null 2>&1 || missing="$missing dicom3tools"
 { command -v Orthanc || [ -x /usr/sbin/Orthanc ]; } >/dev/null 2>&1 || missing="$missing orthanc"
 { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 || missing="$missing chromium"
 [ -z "$missing" ] && exit 0
