@@ -15,6 +15,8 @@ from clients.gateway.dicom.tls import TlsFiles
 
 _PEM = serialization.Encoding.PEM
 _DAY = datetime.timedelta(days=1)
+_LIFE = datetime.timedelta(hours=23)
+"""Less than a day, also for whoever looks within the second in which it was made."""
 
 
 class Authority:
@@ -24,7 +26,7 @@ class Authority:
         self._folder, self._name = folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.file = folder / f"{name}-ca.pem"
-        builder = _builder(self._name, self._name, self._key, valid=(-_DAY, _DAY))
+        builder = _builder(self._name, self._name, self._key, valid=(-_DAY, _LIFE))
         signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
             self._key, hashes.SHA256()
         )
@@ -36,7 +38,7 @@ class Authority:
         """A certificate for `who` at `host`; who has it trusts what is in `trusts`, by default this CA."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, who)])
-        valid = (-3 * _DAY, -2 * _DAY) if expired else (-_DAY, _DAY)
+        valid = (-3 * _DAY, -2 * _DAY) if expired else (-_DAY, _LIFE)
         names = [x509.DNSName(who), x509.IPAddress(ipaddress.ip_address(host))]
         signed = (
             _builder(name, self._name, key, valid)
