@@ -69,6 +69,9 @@ class PacsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     aet: AeTitle
     address: Address
     associations: Annotated[int, Meta(ge=1, le=4)] = 1
+    commit: Literal["auto", "never"] = "auto"
+    """Whether the PACS is asked, after the last image, to answer for all of them."""
+    commit_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60
     tls_cert: str = ""
     tls_key: str = ""
     tls_ca: str = ""
@@ -244,6 +247,9 @@ key = {key}
 {no_pacs}aet = {pacs_aet}
 {no_pacs}address = {pacs}
 {no_pacs}associations = 1       # 2 where the PACS allows it: faster
+# commit = "auto"       # after the last image: the PACS is asked to answer for all, by storage commitment or else by
+                        # query. "never": its answers to C-STORE are proof enough
+# commit_seconds = 60   # how long its report may take
 # tls_cert = ""         # the same towards the PACS; tls_ca: its CA, or its certificate
 # tls_key = ""
 # tls_ca = ""

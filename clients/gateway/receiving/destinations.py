@@ -30,6 +30,8 @@ class Pacs(msgspec.Struct, frozen=True):
     """AET@HOST:PORT: a PACS that moved is another one, and holds nothing of what the old one held."""
     scu: StoreScu
     tls: TlsFiles | None = None
+    commit_seconds: float = 60.0
+    """How long its report on a storage commitment may take; 0: it is not asked."""
 
 
 class Destinations:
@@ -99,7 +101,8 @@ def destinations_of(
         tls = tls_files(given, given.tls_name)
         to = Destination(aet=given.aet, host=host, port=port, calling_aet=config.dicom.aet, tls=tls)
         scu = StoreScu(to, associations=given.associations, reported=reported)
-        return Pacs(name, f"{given.aet}@{given.address}", scu, tls)
+        seconds = float(given.commit_seconds) if given.commit == "auto" else 0.0
+        return Pacs(name, f"{given.aet}@{given.address}", scu, tls, seconds)
 
     more = [pacs(given.name, given) for given in config.destinations]
     return Destinations([pacs(DEFAULT, config.pacs), *more], config.routes)
