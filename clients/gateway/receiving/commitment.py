@@ -39,16 +39,17 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Commitments:
-    """Open transactions, of one gateway."""
+    """Open transactions, of one gateway. `heard`: our SCP listens, to which most PACS report."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, heard: bool = True) -> None:
+        self._heard = heard
         self._open: dict[str, asyncio.Future[Report]] = {}
         self._able: set[str] = set()
         self._rests: dict[str, float] = {}
 
     def may_ask(self, destination: str) -> bool:
         """Whether a destination may be able to commit, as far as is known."""
-        return time.monotonic() >= self._rests.get(destination, 0.0)
+        return self._heard and time.monotonic() >= self._rests.get(destination, 0.0)
 
     def learn(self, destination: str, answered: Answered) -> None:
         """What an answer says of a destination."""
