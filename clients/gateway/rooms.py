@@ -22,7 +22,7 @@ import structlog
 
 from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_random
 from clients.gateway.config import load_config, split_address
-from clients.gateway.dicom.scp import Received, ScpConfig, StorageScp
+from clients.gateway.dicom.scp import Received, Reported, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
@@ -32,8 +32,10 @@ from clients.gateway.peers.dispatch import Dispatch
 from clients.gateway.peers.outbox import Outbox
 from clients.gateway.peers.pins import Pins
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
+from clients.gateway.receiving.commitment import Commitments
 from clients.gateway.receiving.delivery import Delivery
 from clients.gateway.receiving.destinations import Destinations, destinations_of, tls_files
+from clients.gateway.receiving.holdings import Holdings
 from clients.gateway.receiving.identity import Identities
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.receiving.prefetch import Prefetch
@@ -123,6 +125,7 @@ class Rooms:
             self.db, self.vault, self.identity, self.pins, self.clock, self.outgoing, self.changed
         )
         self.identities = Identities(self.db, self.clock, c.identity.policy, c.dicom.aet, self.changed)
+        self.commitments, self.holdings = Commitments(heard=self._dicom), Holdings(self.db, self.clock)
         # what a crash left in the clear belongs to no delivery any more
         await asyncio.to_thread(shutil.rmtree, self.folder / "restored", True)
         for name in ("spool", "sealed", "restored"):
@@ -148,7 +151,7 @@ class Rooms:
     async def _open_dicom(self, ends: AsyncExitStack) -> None:
         c = self.config
         ends.push_async_callback(self._stop_dicom)
-        self.destinations = destinations_of(c)
+        self.destinations = destinations_of(c, self.commitments.report)
         if self.destinations is not None:
             self.scu = self.destinations.default.scu
             await self.destinations.start(children=self._dicom)  # else each starts when it is first needed
@@ -228,6 +231,8 @@ class Rooms:
                 if isinstance(event, Received):
                     await room.acquire()
                     group.create_task(adopt(event))
+                elif isinstance(event, Reported):
+                    self.commitments.report(event.report)
 
     async def _make_offers(self) -> None:
         asked: dict[Tid, float] = {}
