@@ -18,7 +18,11 @@ from msgspec.structs import replace
 
 from clients.gateway.clock import Clock, Signal, SystemClock
 from clients.gateway.console.staff import hash_password
+from clients.gateway.dicom.person import Person, read_person, shown_name
 from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.receiving.claim import Claim
+from clients.gateway.receiving.comparing import compare, unknown
+from clients.gateway.receiving.reconciling import NotAskedError, UnconfirmedError
 from clients.gateway.views import (
     AuditView,
     CheckView,
@@ -29,6 +33,15 @@ from clients.gateway.views import (
     StudyView,
     TransferView,
     UserView,
+)
+from clients.gateway.whose import (
+    Candidate,
+    ComparisonView,
+    IdentityView,
+    MergeView,
+    SenderView,
+    WorklistItem,
+    WorklistView,
 )
 from transfer.errors import StateError
 from transfer.ids import SiteId
@@ -54,12 +67,17 @@ class FakeEngine:
     def __init__(self, clock: Clock | None = None, name: str = "Valley ED") -> None:
         self.name = name
         self.site = Identity(os.urandom(32)).site.text
+        self.policy = "prefix"
         self.clock = clock or SystemClock()
         self.fails: dict[str, Exception] = {}
         """By name of a method: what it raises instead of answering."""
         self.all_studies: dict[str, StudyView] = {}
         self.all_peers: dict[str, PeerView] = {}
         self.all_transfers: dict[str, TransferView] = {}
+        self.whose: dict[str, IdentityView] = {}
+        """By tid: whose images a received transfer is."""
+        self.on_worklist: list[WorklistItem] = []
+        """What any search finds."""
         self.lines: list[AuditView] = []
         self.people: dict[str, tuple[UserView, str]] = {}
         self.sessions: dict[str, SessionView] = {}
@@ -180,6 +198,86 @@ class FakeEngine:
             tries_left=5,
             reopens_left=view.reopens_left - 1,
         )
+
+    def ask_who(self, tid: str, *, name: str = "DOE, JANE", patient_id: str = "4711", **values: Any) -> None:
+        """An opened transfer waits for staff to say whose it is."""
+        sender = SenderView(
+            name=name, patient_id=patient_id, issuer="COUNTY", birth_date="1984-03-12", sex="F", accession="A7701",
+            what="CT, Trauma head to pelvis, 2026-11-24",
+        )  # fmt: skip
+        nothing: dict[str, Any] = {
+            "state": "waits", "how": "", "filed_id": "", "filed_issuer": "", "by": "", "at": 0, "sender": sender,
+            "until": self.clock.now() + 600, "worklist": True, "merge": None, "others": 0,
+            "sentence": "Nothing is stored yet: somebody here has to say who this patient is.",
+        }  # fmt: skip
+        self.whose[tid] = IdentityView(**{**nothing, **values})
+        self._show_who(tid)
+
+    def _show_who(self, tid: str) -> None:
+        view = self.whose[tid]
+        kind = "merged" if view.merge else view.how or view.state
+        self.change(tid, identity=kind, filed=view.sentence)
+
+    async def identity(self, tid: str) -> IdentityView:
+        self._may_fail("identity")
+        return _get(self.whose, tid)
+
+    async def worklist(self, patient_id: str, accession: str, name: str) -> WorklistView:
+        self._may_fail("worklist")
+        fitting = [i for i in self.on_worklist if patient_id in ("", i.patient_id)]
+        return WorklistView(items=fitting, dropped=len(self.on_worklist) - len(fitting), more=False)
+
+    async def compare(self, tid: str, candidate: Candidate) -> ComparisonView:
+        sender, person = self._both(tid, candidate)
+        doe = unknown(sender.patient_name) or unknown(shown_name(person.name))
+        return compare(sender, person).view(person, again=candidate.source == "typed", doe=doe)
+
+    async def identify(
+        self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str
+    ) -> IdentityView:
+        if _get(self.whose, tid).state != "waits":
+            raise NotAskedError
+        number = "COUNTY2K7Q-4711"
+        if candidate is not None:
+            number = self._confirm(tid, candidate, confirmed).patient_id
+        await self.record(actor, "incoming.identity", tid)
+        self.whose[tid] = view = replace(
+            self.whose[tid], state="filed", how="match" if candidate else "prefix", filed_id=number, by=actor,
+            at=self.clock.now(), until=0, sentence=f"Filed under {number}.",
+        )  # fmt: skip
+        self._show_who(tid)
+        return view
+
+    async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
+        person = self._confirm(tid, candidate, confirmed)
+        await self.record(actor, "incoming.merge", tid)
+        merge = MergeView(
+            to_id=person.patient_id, to_issuer="", by=actor, at=self.clock.now(), state="waiting", note=""
+        )
+        self.whose[tid] = view = replace(
+            self.whose[tid], merge=merge, sentence=f"This is our patient {person.patient_id}."
+        )
+        self._show_who(tid)
+        return view
+
+    def _both(self, tid: str, candidate: Candidate) -> tuple[Claim, Person]:
+        s = _get(self.whose, tid).sender
+        assert s is not None
+        claim = Claim(
+            patient_name=s.name, patient_id=s.patient_id, issuer=s.issuer, birth_date=s.birth_date, sex=s.sex,
+            accession=s.accession, what=s.what, charset="",
+        )  # fmt: skip
+        person = read_person(
+            patient_id=candidate.patient_id, issuer=candidate.issuer, name=candidate.name,
+            birth_date=candidate.birth_date, sex=candidate.sex,
+        )  # fmt: skip
+        return claim, person
+
+    def _confirm(self, tid: str, candidate: Candidate, confirmed: list[str]) -> Person:
+        claim, person = self._both(tid, candidate)
+        if not set(compare(claim, person).confirm) <= set(confirmed):
+            raise UnconfirmedError
+        return person
 
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         raise GatewayError

@@ -207,7 +207,7 @@ def _check_tls(section: str, given: DicomSection | PacsSection | WorklistSection
     """TLS with certificates on both sides, or none: half of it would be thought to be all of it."""
     files = {"tls_cert": given.tls_cert, "tls_key": given.tls_key, "tls_ca": given.tls_ca}
     missing = " and ".join(f"{section}.{key}" for key, path in files.items() if not path)
-    wanted = any(files.values()) or getattr(given, "tls_name", "")
+    wanted = any(files.values()) or (not isinstance(given, DicomSection) and given.tls_name)
     if wanted and missing:
         raise ConfigError(
             f"DICOM over TLS needs {missing} too. Give all three files, or none for plain DICOM."

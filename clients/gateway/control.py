@@ -32,6 +32,7 @@ from clients.gateway.views import (
     TransferView,
     UserView,
 )
+from clients.gateway.whose import Candidate, ComparisonView, IdentityView, WorklistView
 
 METHODS: dict[str, Any] = {
     "studies": list[StudyView],
@@ -46,6 +47,11 @@ METHODS: dict[str, Any] = {
     "cancel": TransferView,
     "reopen": TransferView,
     "import_path": dict[str, Any],
+    "identity": IdentityView,
+    "worklist": WorklistView,
+    "compare": ComparisonView,
+    "identify": IdentityView,
+    "correct": IdentityView,
     "checks": list[CheckView],
     "audit": list[AuditView],
     "record": None,
@@ -96,7 +102,9 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     async def _hello(self, request: web.Request) -> web.Response:
-        return web.json_response({"name": self._engine.name, "site": self._engine.site})
+        return web.json_response(
+            {"name": self._engine.name, "site": self._engine.site, "policy": self._engine.policy}
+        )
 
     async def _handle(self, request: web.Request) -> web.Response:
         try:
@@ -125,7 +133,7 @@ class ControlEngine:
         self._folder = folder
         self._ends = contextlib.ExitStack()
         self._session: aiohttp.ClientSession | None = None
-        self.name, self.site = "", ""
+        self.name, self.site, self.policy = "", "", ""
 
     async def open(self) -> None:
         """Connects."""
@@ -137,7 +145,7 @@ class ControlEngine:
         except (aiohttp.ClientError, OSError):
             await self.close()
             raise BusyError from None
-        self.name, self.site = hello["name"], hello["site"]
+        self.name, self.site, self.policy = hello["name"], hello["site"], hello.get("policy", "")
 
     async def close(self) -> None:
         """Disconnects."""
@@ -195,6 +203,23 @@ class ControlEngine:
 
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         return await self._call("import_path", path, actor, early)  # type: ignore[no-any-return]
+
+    async def identity(self, tid: str) -> IdentityView:
+        return await self._call("identity", tid)  # type: ignore[no-any-return]
+
+    async def worklist(self, patient_id: str, accession: str, name: str) -> WorklistView:
+        return await self._call("worklist", patient_id, accession, name)  # type: ignore[no-any-return]
+
+    async def compare(self, tid: str, candidate: Candidate) -> ComparisonView:
+        return await self._call("compare", tid, candidate)  # type: ignore[no-any-return]
+
+    async def identify(
+        self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str
+    ) -> IdentityView:
+        return await self._call("identify", tid, candidate, confirmed, actor)  # type: ignore[no-any-return]
+
+    async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
+        return await self._call("correct", tid, candidate, confirmed, actor)  # type: ignore[no-any-return]
 
     async def checks(self) -> list[CheckView]:
         return await self._call("checks")  # type: ignore[no-any-return]

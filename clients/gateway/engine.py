@@ -27,6 +27,7 @@ from clients.gateway.views import (
     TransferView,
     UserView,
 )
+from clients.gateway.whose import Candidate, ComparisonView, IdentityView, WorklistView
 from transfer.errors import HeaderError, StateError, TransferError
 from transfer.ids import Tid
 from transfer.sites import fingerprint
@@ -47,6 +48,7 @@ class GatewayEngine:
         self._rooms = rooms
         self.name = rooms.config.site.name
         self.site = rooms.identity.site.text
+        self.policy: str = rooms.config.identity.policy
 
     async def _run(self, work: Callable[[Con], T]) -> T:
         return await self._rooms.db.run(work)
@@ -186,7 +188,11 @@ class GatewayEngine:
 
     def _receive_view(self, con: Con, row: Any, facts: standing.Facts) -> TransferView:
         view = receive_view(con, row, self._rooms.vault, self._rooms.prefetch.meters)
-        return msgspec.structs.replace(view, waits=standing.of_receive(con, row, facts).sentence)
+        whose = self._rooms.reconciling.view_of(con, Tid(row["tid"]))
+        return msgspec.structs.replace(
+            view, waits=standing.of_receive(con, row, facts).sentence, filed=whose.sentence,
+            identity="merged" if whose.merge else whose.how or whose.state,
+        )  # fmt: skip
 
     async def cancel(self, tid: str, actor: str) -> TransferView:
         """Stops a transfer that this site sends."""
@@ -201,6 +207,35 @@ class GatewayEngine:
             return await self.send(view.study, bytes(peer).hex(), view.reason, actor)
         await _translated(self._rooms.offers.reopen(_tid(tid), actor))
         return await self.transfer(tid)
+
+    # Whose images a received study is
+
+    async def identity(self, tid: str) -> IdentityView:
+        """Whose images a received transfer is. Raises `AbsentError`."""
+        return await self._rooms.reconciling.view(_tid(tid))
+
+    async def worklist(self, patient_id: str, accession: str, name: str) -> WorklistView:
+        """Searches this hospital's worklist."""
+        return await self._rooms.reconciling.search(patient_id, accession, name)
+
+    async def compare(self, tid: str, candidate: Candidate) -> ComparisonView:
+        """The sender's patient beside one of this hospital's, and what has to be confirmed."""
+        return await self._rooms.reconciling.compare(_tid(tid), _candidate(candidate))
+
+    async def identify(
+        self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str
+    ) -> IdentityView:
+        """Staff say who it is before anything is stored; None: they do not know yet."""
+        given = None if candidate is None else _candidate(candidate)
+        work = self._rooms.reconciling.choose(_tid(tid), given, _keys(confirmed), actor)
+        return await _translated(work)  # type: ignore[no-any-return]
+
+    async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
+        """Staff say later who it is."""
+        given = _candidate(candidate)
+        view = await self._rooms.reconciling.correct(_tid(tid), given, _keys(confirmed), actor)
+        self._rooms.changed.set()
+        return view
 
     # Health, audit, changes
 
@@ -326,6 +361,21 @@ def _tid(text: str) -> Tid:
         return Tid.from_hex(text)
     except HeaderError:
         raise AbsentError from None
+
+
+def _candidate(given: Any) -> Candidate:
+    """A candidate, also as the JSON of one that came through the control socket."""
+    try:
+        return msgspec.convert(given, Candidate)
+    except msgspec.ValidationError:
+        raise GatewayError("The patient cannot be read. Give a number, and texts.", code="header") from None
+
+
+def _keys(given: Any) -> list[str]:
+    try:
+        return msgspec.convert(given, list[str])
+    except msgspec.ValidationError:
+        raise GatewayError("What was confirmed cannot be read.", code="header") from None
 
 
 async def _translated(work: Any) -> Any:

@@ -24,6 +24,7 @@ from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_ran
 from clients.gateway.config import load_config, split_address
 from clients.gateway.dicom.scp import Received, Reported, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import StoreScu
+from clients.gateway.dicom.worklist import Worklist
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
 from clients.gateway.lock import FolderLock
@@ -39,6 +40,7 @@ from clients.gateway.receiving.holdings import Holdings
 from clients.gateway.receiving.identity import Identities
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.receiving.prefetch import Prefetch
+from clients.gateway.receiving.reconciling import Reconciling, worklist_of
 from clients.gateway.sending.doors import Doors
 from clients.gateway.sending.imports import Imports
 from clients.gateway.sending.offers import Offers, SiteWords
@@ -124,7 +126,13 @@ class Rooms:
         self.inbox = Inbox(
             self.db, self.vault, self.identity, self.pins, self.clock, self.outgoing, self.changed
         )
-        self.identities = Identities(self.db, self.clock, c.identity.policy, c.dicom.aet, self.changed)
+        self.identities = Identities(
+            self.db, self.clock, c.identity.policy, c.dicom.aet, self.changed, c.identity.wait_seconds
+        )
+        worklist = Worklist(worklist_of(c))
+        self.reconciling = Reconciling(
+            self.db, self.clock, self.identities, worklist, c.identity.policy, c.identity.issuer
+        )
         self.commitments, self.holdings = Commitments(heard=self._dicom), Holdings(self.db, self.clock)
         # what a crash left in the clear belongs to no delivery any more
         await asyncio.to_thread(shutil.rmtree, self.folder / "restored", True)

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from clients.gateway.whose import Candidate, ComparisonView, IdentityView, WorklistView
+
 HARMLESS = frozenset({"import-not-dicom", "import-dicomdir"})
 """Codes of what lies beside the images on a disc: an import passes it over, and nothing is missing for it."""
 
@@ -157,6 +159,10 @@ class TransferView(View, frozen=True, kw_only=True):
     """Sentences for staff, newest first."""
     waits: str = ""
     """What an open transfer stands still for, and the next step; empty where it moves."""
+    identity: str = ""
+    """R: sealed, waits (staff are to say who it is), prefix, match, as-is or merged. S: empty."""
+    filed: str = ""
+    """R: under whose number the images are, in a sentence."""
 
 
 class AuditView(View, frozen=True, kw_only=True):
@@ -209,6 +215,8 @@ class Engine(Protocol):
     """This site's name."""
     site: str
     """This site's id (base64url)."""
+    policy: str
+    """[identity] policy: prefix, match or as-is."""
 
     async def studies(self, query: str = "", limit: int = 100) -> list[StudyView]: ...
     async def study(self, study_id: str) -> StudyView: ...
@@ -227,6 +235,20 @@ class Engine(Protocol):
         `early`: returns as soon as it is known that everything in it can be used and the first image is here; the
         others follow, and the study closes by itself behind the last.
         """
+        ...
+
+    # Whose images a received study is (`receiving.reconciling`)
+    async def identity(self, tid: str) -> IdentityView: ...
+    async def worklist(self, patient_id: str, accession: str, name: str) -> WorklistView: ...
+    async def compare(self, tid: str, candidate: Candidate) -> ComparisonView: ...
+    async def identify(
+        self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str
+    ) -> IdentityView:
+        """Before anything is stored; None: nobody knows yet, so it goes under the sender's number behind its code."""
+        ...
+
+    async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
+        """Afterwards: nothing is sent again, the hospital's systems are told."""
         ...
 
     async def checks(self) -> list[CheckView]: ...

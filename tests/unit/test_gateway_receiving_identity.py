@@ -67,6 +67,7 @@ def test_decided_once() -> None:
     con = sqlite3.connect(":memory:")
     con.row_factory = sqlite3.Row
     con.execute("CREATE TABLE identities (tid BLOB PRIMARY KEY, change BLOB, by TEXT, at INTEGER)")
+    con.execute("CREATE TABLE presented (tid BLOB PRIMARY KEY, sender BLOB, at INTEGER)")
     tid = Tid(bytes(16))
     assert frozen_of(con, tid) is None
     first = Change(

@@ -61,6 +61,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     patient_id: str
     """64 characters at most, printable ASCII without a backslash (PS3.5 6.2, LO)."""
     issuer: str | None = None
+    """Empty: it has none, and the sender's goes; it would give our number to another hospital."""
     patient_name: str | None = None
     """As DICOM writes it: FAMILY^GIVEN (PS3.5 6.2.1)."""
     birth_date: str | None = None
@@ -144,6 +145,8 @@ class _Coerced:
         new.update({tag: self._text(tag, text) for tag, text in texts.items() if text is not None})
         if local.issuer is not None:  # they described the issuer that was there
             new[_QUALIFIERS] = b""
+        if local.issuer == "":
+            new[_ISSUER] = b""
         changed = {tag for tag in IDENTITY if new.get(tag, b"") != self._old(tag)}
         if not changed:
             return {tag: self._old(tag) for tag in TOUCHED}
@@ -210,20 +213,10 @@ class _Coerced:
 
     def _text(self, tag: int, text: str, *, plain: bool = False) -> bytes:
         """A text in the data set's own character set. `plain`: what it has no letter for is a question mark."""
-        if not text.isascii() and all(map(self._has_letter, text)):
-            value = encode_string(text, self._encodings)
-            # a set behind the default one begins with an escape sequence (PS3.5 6.1.2.5.2)
-            if self._encodings[0] != "iso8859" or b"\x1b" in value:
-                return self._element(tag, value)
-        if not text.isascii() and not plain:
+        value = encoded(text, self._encodings)
+        if value is None and not plain:
             raise refuse("dicom-charset")
-        return self._element(tag, text.encode("ascii", "replace"))
-
-    def _has_letter(self, letter: str) -> bool:
-        """Whether a character set of the data set has it: the default one has no more than ASCII."""
-        default, *more = self._encodings
-        sets = more if default == "iso8859" else self._encodings
-        return letter.isascii() or any(_encodes(letter, encoding) for encoding in sets)
+        return self._element(tag, text.encode("ascii", "replace") if value is None else value)
 
     def _element(self, tag: int, value: bytes) -> bytes:
         vr = _VRS[tag]
@@ -240,6 +233,24 @@ class _Coerced:
     def _item(self, body: bytes) -> bytes:
         order = ">" if self._big else "<"
         return struct.pack(order + "HHL", _ITEM >> 16, _ITEM & 0xFFFF, len(body)) + body
+
+
+def encoded(text: str, encodings: list[str]) -> bytes | None:
+    """A text in the character sets of a data set (`encodings_of`); None where they lack one of its letters."""
+    if text.isascii():
+        return text.encode("ascii")
+    if not all(_has_letter(letter, encodings) for letter in text):
+        return None
+    value = encode_string(text, encodings)
+    # a set behind the default one begins with an escape sequence (PS3.5 6.1.2.5.2)
+    return value if encodings[0] != "iso8859" or b"\x1b" in value else None
+
+
+def _has_letter(letter: str, encodings: list[str]) -> bool:
+    """Whether a character set of the data set has it: the default one has no more than ASCII."""
+    default, *more = encodings
+    sets = more if default == "iso8859" else encodings
+    return letter.isascii() or any(_encodes(letter, encoding) for encoding in sets)
 
 
 def _encodes(letter: str, encoding: str) -> bool:

@@ -14,6 +14,7 @@ import time
 import msgspec
 
 from clients.gateway.peers.relay import RelayFullError
+from clients.gateway.receiving.identity import WAITS
 from clients.gateway.rooms import Rooms
 from clients.gateway.store.database import Con, one, value
 from transfer import tries
@@ -81,9 +82,12 @@ def of_receive(con: Con, row: sqlite3.Row, facts: Facts) -> Standing:
         return Standing("No PACS is set here. Set [pacs] in gateway.toml and start again.", wrong=True)
     if facts.low:
         return _DISK
+    if row["why"] == WAITS:
+        return _WHO
     return _pacs(con, row) or _packs(con, row, facts)
 
 
+_WHO = Standing("It waits for somebody here to say who this patient is. Open it in the inbox.", wrong=True)
 _DISK = Standing("This gateway's disk is nearly full. Make room: it goes on by itself.", wrong=True)
 _RELAY = Standing("The relay does not answer. It goes on by itself; check the network.", wrong=True)
 _NOT_KNOWN = Standing(

@@ -250,6 +250,7 @@ class Delivery:
             await self._label(item.series, header)
             if self._identity is None:
                 self._identity = await self._identities.of(self._tid, self._peer, header)
+            await self._identities.check(self._tid, self._identity, header)
             if (change := self._identity.change) is not None:
                 offset = header.data_offset
                 await self._with_room(lambda: file_under(item, path, offset, change))

@@ -7,9 +7,13 @@ decides is a policy of the receiving site:
     match    nothing is stored before staff have said who this is here, and compared two identifiers
     as-is    the sender's identity, byte for byte: for drills and tests
 
+Staff who are asked have a while (`wait`): then the number behind the code is taken, with an alarm, so that no patient
+waits for images because nobody was at the inbox.
+
 Whatever it is, it is frozen before the first C-STORE of a transfer, in `identities`: a study is never filed half under
 one number and half under another. Two unknown patients are never one: where the sender gave no number, the study's
-own UID makes it. A name or a birth date decides nothing (two hospitals' DOE, JANE are two).
+own UID makes it. A name or a birth date decides nothing (two hospitals' DOE, JANE are two). Nor are two patients made
+one the other way round: an image of the study that names another patient than its first did is not filed with it.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ import msgspec
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.dicom.coercion import Change, Local
 from clients.gateway.dicom.header import InstanceHeader
+from clients.gateway.errors import IntakeError
+from clients.gateway.receiving.claim import Claim, present, presented
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, value
 from transfer.errors import StateError
@@ -34,8 +40,23 @@ Policy = Literal["prefix", "match", "as-is"]
 _LONGEST = 64
 """Characters of a Patient ID (PS3.5 6.2, LO)."""
 _CODE = 12
+_LOOK = 60.0
+"""Seconds between two looks at the clock."""
 WAITS, AS_PREFIX = "identity", "identity-prefix"
 """Why an opened transfer stands still: staff are to say who it is; or they have said that they do not know."""
+
+
+LATE = (
+    "Nobody said in time who this patient is, so the images went under the sender's number behind its code."
+    " Say it on the transfer's page when you know: nothing is sent again."
+)
+_OTHER = "An image of this study names another patient than the first one did, and was not stored. Call the sender."
+
+
+class OtherPatientError(IntakeError):
+    """An image of this study names another patient than the first one did. Call the sender."""
+
+    code = "identity-other"
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,38 +65,64 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True):
     change: Change | None
     by: str
     at: int
+    sender: Claim | None = None
+    """What the first instance said of its patient; None for what an older version has decided."""
 
 
 class Identities:
     """Decides for all transfers of this site."""
 
-    def __init__(self, db: Database, clock: Clock, policy: Policy, system: str, changed: Signal) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, policy: Policy, system: str, changed: Signal, wait: int = 600
+    ) -> None:
         self._db, self._clock, self._policy, self._system = db, clock, policy, system
-        self._changed = changed
+        self._changed, self._wait = changed, wait
         self.decided = Signal()
 
     async def of(self, tid: Tid, peer: SiteId, h: InstanceHeader) -> Frozen:
         """What a transfer is filed under, whose first instance says `h`; waits for staff where the policy asks them."""
         while True:
             seen = self.decided.seen
-            if (frozen := await self._db.run(lambda con: self._decide(con, tid, peer, h))) is not None:
+            frozen, left = await self._db.run(lambda con: self._decide(con, tid, peer, h))
+            if frozen is not None:
                 return frozen
             self._changed.set()
-            await self.decided.wait(seen, 60.0)
+            await self.decided.wait(seen, left)
 
-    def _decide(self, con: Con, tid: Tid, peer: SiteId, h: InstanceHeader) -> Frozen | None:
+    async def check(self, tid: Tid, frozen: Frozen, h: InstanceHeader) -> None:
+        """Holds an instance to the patient of the first. Raises `OtherPatientError`, with an alarm, for another's: one
+        number for all of a study would make two patients one.
+        """
+        if frozen.change is None or frozen.sender is None or not frozen.sender.is_other(h):
+            return
+        now = self._clock.now()
+        await self._db.run(lambda con: audit.alarm(con, tid, OtherPatientError.code, _OTHER, now))
+        self._changed.set()
+        raise OtherPatientError
+
+    def _decide(self, con: Con, tid: Tid, peer: SiteId, h: InstanceHeader) -> tuple[Frozen | None, float]:
+        """What is decided, or for how many seconds to wait for it."""
         now = self._clock.now()
         if (frozen := frozen_of(con, tid)) is not None:
-            return frozen
-        if (
-            self._policy == "match"
-            and value(con, "SELECT why FROM receives WHERE tid=?", (tid,)) != AS_PREFIX
-        ):
-            con.execute("UPDATE receives SET why=? WHERE tid=?", (WAITS, tid))
-            return None
-        con.execute("UPDATE receives SET why='' WHERE tid=? AND why=?", (tid, AS_PREFIX))
+            return frozen, 0.0
+        since = present(con, tid, h, now)
+        said = value(con, "SELECT why FROM receives WHERE tid=?", (tid,)) == AS_PREFIX
+        if self._policy == "match" and not said:
+            if not self._is_late(since, now):
+                con.execute("UPDATE receives SET why=? WHERE tid=?", (WAITS, tid))
+                return None, min(_LOOK, since + self._wait - now) if self._wait else _LOOK
+            audit.alarm(con, tid, "identity-late", LATE, now)
+            audit.record(con, "gateway", "incoming.identity", tid.hex(), "prefix, nobody said who", now)
+        con.execute("UPDATE receives SET why='' WHERE tid=? AND why IN (?,?)", (tid, AS_PREFIX, WAITS))
         change = None if self._policy == "as-is" else self._prefix(con, peer, h, now)
-        return freeze(con, tid, change, "gateway", now)
+        return freeze(con, tid, change, "gateway", now), 0.0
+
+    def _is_late(self, since: int, now: int) -> bool:
+        return bool(self._wait) and now >= since + self._wait
+
+    def until(self, since: int) -> int:
+        """When the sender's number is taken if nobody says who it is; 0: never."""
+        return since + self._wait if self._wait else 0
 
     def _prefix(self, con: Con, peer: SiteId, h: InstanceHeader, now: int) -> Change:
         name = str(value(con, "SELECT name FROM peers WHERE site=?", (peer,)) or "")
@@ -86,8 +133,10 @@ class Identities:
             at=_stamp(now),
         )
 
-    async def choose(self, tid: Tid, local: Local | None, actor: str) -> None:
-        """Staff say who it is here; None: the sender's number behind its code. `StateError` where nobody asks."""
+    async def choose(self, tid: Tid, local: Local | None, actor: str, confirmed: str = "") -> None:
+        """Staff say who it is here, and what they have `confirmed`; None: the sender's number behind its code.
+        `StateError` where nobody asks.
+        """
         now = self._clock.now()
 
         def work(con: Con) -> None:
@@ -96,17 +145,11 @@ class Identities:
                 raise StateError
             if local is not None:
                 name = str(value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "")
-                freeze(
-                    con,
-                    tid,
-                    Change(local=local, system=self._system, source=name, at=_stamp(now)),
-                    actor,
-                    now,
-                )
-            con.execute(
-                "UPDATE receives SET why=? WHERE tid=?", ("" if local is not None else AS_PREFIX, tid)
-            )
-            audit.record(con, actor, "incoming.identity", tid.hex(), "match" if local else "prefix", now)
+                change = Change(local=local, system=self._system, source=name, at=_stamp(now))
+                freeze(con, tid, change, actor, now)
+            after, how = ("", f"match, {confirmed}") if local is not None else (AS_PREFIX, "prefix")
+            con.execute("UPDATE receives SET why=? WHERE tid=?", (after, tid))
+            audit.record(con, actor, "incoming.identity", tid.hex(), how, now)
 
         await self._db.run(work)
         self.decided.set()
@@ -160,4 +203,5 @@ def frozen_of(con: Con, tid: Tid) -> Frozen | None:
     if row is None:
         return None
     change = msgspec.json.decode(row["change"], type=Change) if row["change"] else None
-    return Frozen(change=change, by=row["by"], at=row["at"])
+    said = presented(con, tid)
+    return Frozen(change=change, by=row["by"], at=row["at"], sender=said[0] if said is not None else None)

@@ -20,6 +20,8 @@ from transfer.states import OPEN_RECEIVER
 SENTENCES = {
     "SEEN": "Still sealed, waiting for the yes. Nothing needs to be done here.",
     "OPENED": "The answer was yes. The images are going into the PACS.",
+    "identity": "The answer was yes. Nothing is stored before somebody here says who this patient is.",
+    "identity-prefix": "Nobody knows yet who this is. The images are going into the PACS under our own number for it.",
     "COMPLETE": "Every image is in the PACS.",
     "PARTIAL": "Not every image could be stored. Call the sender about what is missing.",
     "pacs": "The PACS refused some images. Look at its log, then ask the sender to send them again.",

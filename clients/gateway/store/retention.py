@@ -35,7 +35,8 @@ def forget(con: Con, now: int) -> tuple[bool, list[str]]:
     )
     for row in old:
         con.execute("UPDATE receives SET patient_name='', birth_date='', what='' WHERE tid=?", (row["tid"],))
-        con.execute("DELETE FROM ledger WHERE tid=?", (row["tid"],))
+        for table in ("ledger", "presented", "identities", "identity_changes"):
+            con.execute(f"DELETE FROM {table} WHERE tid=?", (row["tid"],))
         for table in ("in_records", "in_series"):
             con.execute(f"DELETE FROM {table} WHERE cid=?", (row["cid"],))
     files = [r["file"] for r in rows(con, "SELECT file FROM refusals WHERE at<? LIMIT ?", (before, _BATCH))]

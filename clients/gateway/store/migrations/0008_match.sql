@@ -1,5 +1,5 @@
 -- Whose images a received study's are, as its sender says, and since when it stands here: what staff compare with.
--- sender: JSON of `receiving.sender.Sender`.
+-- sender: JSON of `receiving.claim.Claim`.
 CREATE TABLE presented (tid BLOB PRIMARY KEY, sender BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
 -- What staff learned of a patient after the images were stored: one number and issuer is another's here.
 -- state: waiting (for the hospital's systems to be told, by HL7), sent, failed. `note` says why, in our words.
