@@ -44,7 +44,7 @@ def samples() -> list[bytes]:
 
 
 @contextmanager
-def _by_name(left: Path | None = None) -> Iterator[None]:
+def by_name(left: Path | None = None) -> Iterator[None]:
     """A refusal has a code with a sentence of its own, and leaves nothing in the folder `left`."""
     try:
         yield
@@ -58,7 +58,7 @@ def _by_name(left: Path | None = None) -> Iterator[None]:
 
 def _header(data: bytes) -> None:
     """A file is judged: a header that can be shown and stored, or the code of what is wrong."""
-    with _by_name():
+    with by_name():
         header = parse_header(lambda at, n: data[at : at + n], len(data))
     assert header.size == len(data) - header.data_offset > 0
     texts = [
@@ -73,7 +73,7 @@ def _header(data: bytes) -> None:
     assert 1 <= header.number_of_frames < 2**31
 
 
-def _data_sets() -> list[bytes]:
+def data_sets() -> list[bytes]:
     """First byte: the transfer syntax."""
     found = []
     for sample in samples():
@@ -89,7 +89,7 @@ def _data_sets() -> list[bytes]:
 def _structure(data: bytes) -> None:
     """A data set is walked from end to end."""
     syntax = SYNTAXES[data[0] % len(SYNTAXES)] if data else EXPLICIT
-    with _by_name():
+    with by_name():
         found = read_elements(lambda at, n: data[at : at + n], 1, len(data), syntax, _WANTED)
     assert set(found) <= _WANTED
     assert all(len(value) <= 2**16 for value in found.values())
@@ -99,7 +99,7 @@ def _recognise(data: bytes) -> None:
     """What a file is, by its first bytes; and whether a bare one has fragments."""
     encapsulated(io.BytesIO(data), EXPLICIT)
     encapsulated(io.BytesIO(data), IMPLICIT)
-    with _by_name():
+    with by_name():
         meta = recognise(data)
     assert 0 <= meta.data_offset <= len(data)
 
@@ -127,19 +127,19 @@ def _import(data: bytes) -> None:
         path.write_bytes(data)
         incoming.mkdir()
         limits = Limits(total_bytes=2**26, file_bytes=2**25)
-        with _by_name(incoming):
+        with by_name(incoming):
             staged, skipped = stage_all(path, incoming, limits)
         assert sorted(incoming.iterdir()) == sorted(staged)
         assert sum(file.stat().st_size for file in staged) <= 2**26 + 2000 * len(staged)
         assert all(sentence(code) and label.isprintable() and len(label) <= 80 for label, code in skipped)
         for file in staged:
-            with suppress(IntakeError), _by_name():
+            with suppress(IntakeError), by_name():
                 read_header(file)
 
 
 HARNESSES = [
     Harness(name="header", run=_header, samples=samples, family=(IntakeError,), share=0.5),
-    Harness(name="structure", run=_structure, samples=_data_sets, family=(IntakeError,), share=0.5, seconds=5.0),
+    Harness(name="structure", run=_structure, samples=data_sets, family=(IntakeError,), share=0.5, seconds=5.0),
     Harness(name="recognise", run=_recognise, samples=samples, family=(Passed,), share=0.3),
     Harness(
         name="import", run=_import, samples=lambda: [*_zips(), *samples()[:5]], family=(IntakeError,
