@@ -41,6 +41,7 @@ from clients.gateway.receiving.identity import Identities
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.receiving.reconciling import Reconciling, worklist_of
+from clients.gateway.receiving.transcoding import Transcoder
 from clients.gateway.sending.doors import Doors
 from clients.gateway.sending.imports import Imports
 from clients.gateway.sending.offers import Offers, SiteWords
@@ -82,6 +83,7 @@ class Rooms:
         self.scp: StorageScp | None = None
         self.scp_address: tuple[str, int] | None = None
         self.destinations: Destinations | None = None
+        self.transcoder = Transcoder()
         self.scu: StoreScu | None = None
         """Of the default destination."""
 
@@ -305,7 +307,7 @@ class Rooms:
             for tid in [t for t in self._deliveries if t not in wanted or self._deliveries[t].done()]:
                 self._deliveries.pop(tid).cancel()
             for tid in wanted - self._deliveries.keys():
-                if self.scu is not None:
+                if self.destinations is not None:
                     with about(tid):
                         self._deliveries[tid] = asyncio.create_task(
                             self._keep("delivery", self._delivery(tid).run)
@@ -313,14 +315,12 @@ class Rooms:
             await self.inbox.moved.wait(seen, 30.0)
 
     def _delivery(self, tid: Tid) -> Delivery:
-        assert self.scu is not None
-        assert self.config.pacs is not None
-        pacs = self.config.pacs
+        assert self.destinations is not None
         return Delivery(
             tid=tid, db=self.db, vault=self.vault, inbox=self.inbox, identities=self.identities,
-            prefetch=self.prefetch, scu=self.scu,
-            destination=f"{pacs.aet}@{pacs.address}", folder=self.folder / "restored", workers=self.workers,
-            clock=self.clock, changed=self.changed, deadline=self.config.policy.deadline_seconds,
+            prefetch=self.prefetch, destinations=self.destinations, transcoder=self.transcoder,
+            folder=self.folder / "restored", workers=self.workers, clock=self.clock, changed=self.changed,
+            deadline=self.config.policy.deadline_seconds,
             largest=self.config.dicom.max_instance_bytes,
         )  # fmt: skip
 

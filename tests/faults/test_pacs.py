@@ -17,7 +17,7 @@ import pytest_asyncio
 from pynetdicom import evt
 
 from clients.gateway.dicom.scu import Destination
-from clients.gateway.receiving import delivery, destinations
+from clients.gateway.receiving import destinations, storing
 from clients.gateway.store.database import value
 from clients.gateway.views import TransferView
 from tests.faults.pacs import A_ABORT, OddPacs, hang_up, odd_pacs
@@ -36,7 +36,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     with pytest.MonkeyPatch.context() as patch:
         quick = partial(Destination, response=1.0, stall=1.0, association=5.0)
         patch.setattr(destinations, "Destination", quick)
-        patch.setattr(delivery, "_RETRY_FIRST", 0.05)
+        patch.setattr(storing, "RETRY_FIRST", 0.05)
         await made.open()
         await made.pacs.stop()
         yield made

@@ -25,11 +25,13 @@ from clients.gateway.dicom.finder import STUDY_ROOT
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.errors import DiskFullError
 from clients.gateway.receiving import delivery as module
-from clients.gateway.receiving import ledger
+from clients.gateway.receiving import ledger, storing
 from clients.gateway.receiving.delivery import Delivery
+from clients.gateway.receiving.destinations import Destinations, Pacs
 from clients.gateway.receiving.identity import Identities, Policy
 from clients.gateway.receiving.inbox import NO_END
 from clients.gateway.receiving.prefetch import Prefetch
+from clients.gateway.receiving.transcoding import Transcoder
 from tests.dicom_kit import free_port
 from tests.gateway_kit import NOW, PATIENCE, Handset, House, an_instance, carry, eventually, houses, running
 from tests.spool_kit import Spool, noise
@@ -42,7 +44,7 @@ from transfer.packs import open_pack, seal_pack
 DEADLINE = 7200
 
 
-class Pacs:
+class OnePacs:
     """A PACS of its own: counts what it is sent, refuses whom it is told to, may be held, and may answer queries."""
 
     def __init__(self, look: Callable[[], None] = lambda: None) -> None:
@@ -60,7 +62,7 @@ class Pacs:
         self.queries = False
         self._server: Any = None
 
-    def start(self) -> Pacs:
+    def start(self) -> OnePacs:
         self._end.clear()
         ae = AE("PACS")
         ae.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
@@ -128,7 +130,7 @@ class Party:
 
     def __init__(self, s: House, r: House, workers: ThreadPoolExecutor) -> None:
         self.s, self.r, self._workers = s, r, workers
-        self.pacs = Pacs(self._look)
+        self.pacs = OnePacs(self._look)
         self.most = 0
         self.tid = Tid(bytes(16))
 
@@ -226,10 +228,12 @@ class Party:
         prefetch = Prefetch(r.db, r.relay, r.folder / "sealed", 2**40, r.inbox.moved, r.changed)
         self.prefetch = prefetch
         identities = Identities(r.db, r.clock, policy, "TRAUMATX", r.changed)
+        destinations = Destinations([Pacs("pacs", destination, scu)])
         return Delivery(
             tid=self.tid, db=db or r.db, vault=r.vault, inbox=r.inbox, identities=identities,
-            prefetch=prefetch, scu=scu, destination=destination, folder=r.folder / "restored",
-            workers=self._workers, clock=r.clock, changed=r.changed, deadline=DEADLINE, largest=largest,
+            prefetch=prefetch, destinations=destinations, transcoder=Transcoder(),
+            folder=r.folder / "restored", workers=self._workers, clock=r.clock, changed=r.changed,
+            deadline=DEADLINE, largest=largest,
         )  # fmt: skip
 
     async def deliver(self, **options: Any) -> None:
@@ -367,7 +371,7 @@ async def test_an_answer_that_comes_too_late_is_asked_for(
     party: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The PACS stores it, and says so after our time-out: it is not sent twice."""
-    monkeypatch.setattr(module, "_RETRY_FIRST", 0.02)
+    monkeypatch.setattr(storing, "RETRY_FIRST", 0.02)
     await party.study(*images(3))
     party.pacs.answer_queries()
     party.pacs.late.add(party.uids[1])
@@ -382,7 +386,7 @@ async def test_an_answer_that_comes_too_late_is_asked_for(
 async def test_a_pacs_that_is_away_is_asked_once_it_is_back(
     party: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_RETRY_FIRST", 0.02)
+    monkeypatch.setattr(storing, "RETRY_FIRST", 0.02)
     await party.study(*images(2))
     await crashed(party, "sending", "sending")
     party.pacs.bytes = await party.originals()
@@ -512,7 +516,7 @@ async def test_one_refused_instance_is_exactly_one_gap(party: Party, status: int
 
 
 async def test_a_pacs_that_is_busy_is_asked_again(party: Party, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RETRY_FIRST", 0.02)
+    monkeypatch.setattr(storing, "RETRY_FIRST", 0.02)
     await party.study(*images(3))
     party.pacs.answers[party.uids[1]] = 0xA700
     async with party.scu() as scu, running(party.delivery(scu).run()) as (task,):
@@ -531,8 +535,8 @@ async def test_a_pacs_that_stays_away_ends_it_after_the_deadline(
     party: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once, and not once for each image: more images than may wait at once."""
-    monkeypatch.setattr(module, "_RETRY_FIRST", 0.05)
-    monkeypatch.setattr(module, "_RETRY_MOST", 0.1)
+    monkeypatch.setattr(storing, "RETRY_FIRST", 0.05)
+    monkeypatch.setattr(storing, "RETRY_MOST", 0.1)
     await party.study(*images(2 * module._AHEAD))
     await asyncio.to_thread(party.pacs.stop)
     async with party.scu() as scu, running(party.delivery(scu).run()) as (task,):
@@ -554,8 +558,8 @@ async def test_what_was_sent_before_counts_in_the_deadline(
     party: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PACS that came back in time starts the clock anew."""
-    monkeypatch.setattr(module, "_RETRY_FIRST", 0.02)
-    monkeypatch.setattr(module, "_RETRY_MOST", 0.05)
+    monkeypatch.setattr(storing, "RETRY_FIRST", 0.02)
+    monkeypatch.setattr(storing, "RETRY_MOST", 0.05)
     await party.study(*images(2))
     party.pacs.answers[party.uids[0]] = 0xA700
     async with party.scu() as scu, running(party.delivery(scu).run()) as (task,):

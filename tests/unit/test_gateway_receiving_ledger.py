@@ -67,7 +67,6 @@ async def test_from_listed_to_stored_and_failed(db: Database) -> None:
     assert await states(db) == [
         ("stored", "store", 0xB000, ""), ("stored", "find", None, "resent"), ("failed", "", 0xA900, "refused"),
     ]  # fmt: skip
-    assert await ledger.missing() == 1
 
 
 async def test_a_restart_knows_what_it_does_not_know(db: Database) -> None:
@@ -84,7 +83,8 @@ async def test_a_restart_knows_what_it_does_not_know(db: Database) -> None:
     assert (await states(db))[2:] == [SENDING, LISTED]
 
 
-async def test_another_pacs_begins_anew(db: Database) -> None:
+async def test_each_destination_has_rows_of_its_own(db: Database) -> None:
+    """What one PACS holds, another does not."""
     ledger = await a_ledger(db)
     await a_ledger(db, tid=OTHER)
     await ledger.sending(0, 3)
@@ -92,7 +92,24 @@ async def test_another_pacs_begins_anew(db: Database) -> None:
     await ledger.flush()
     later = await a_ledger(db, destination="PACS@there")
     assert (later.settled, later.unknown) == (set(), set())
-    assert await states(db) == await states(db, OTHER) == [LISTED] * 3
+    await later.sending(0, 1)
+    later.settle(Result(1, "", 0xA900, "refused"))
+    await later.flush()
+    first = await a_ledger(db)
+    assert (first.settled, first.unknown) == ({0}, {1, 2})
+    assert await states(db, OTHER) == [LISTED] * 3
+
+
+async def test_numbers_that_are_listed_late_are_marked_too(db: Database) -> None:
+    """Items of another series come to this destination with lower numbers."""
+    ledger = await a_ledger(db, 0)
+    five = items(5)
+    await db.run(lambda con: ledger.list_items(con, five[3:]))
+    await ledger.sending(3, 5)
+    await db.run(lambda con: ledger.list_items(con, five[:3]))
+    ledger.again()
+    await ledger.sending(0, 5)
+    assert await states(db) == [SENDING] * 5
 
 
 async def test_one_commit_marks_the_next_few(db: Database) -> None:

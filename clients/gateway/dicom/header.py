@@ -26,12 +26,13 @@ _CHARSET, _IMAGE_TYPE = 0x00080005, 0x00080008
 _STUDY_DATE, _STUDY_TIME, _ACCESSION, _MODALITY = 0x00080020, 0x00080030, 0x00080050, 0x00080060
 _STUDY_DESCRIPTION, _SERIES_DESCRIPTION = 0x00081030, 0x0008103E
 _NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _SEX = 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00100040
+_BODY_PART = 0x00180015
 _STUDY, _SERIES, _SERIES_NUMBER, _INSTANCE_NUMBER = 0x0020000D, 0x0020000E, 0x00200011, 0x00200013
 _FRAMES = 0x00280008
 _WANTED = IDENTITY | {
     _CHARSET, _IMAGE_TYPE, _STUDY_DATE, _STUDY_TIME, _ACCESSION, _MODALITY, _STUDY_DESCRIPTION,
     _SERIES_DESCRIPTION, _NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _SEX, _STUDY, _SERIES, _SERIES_NUMBER,
-    _INSTANCE_NUMBER, _FRAMES,
+    _INSTANCE_NUMBER, _FRAMES, _BODY_PART,
 }  # fmt: skip
 _DIRECTORY = "1.2.840.10008.1.3.10"
 """Media Storage Directory Storage: the index of a disc (PS3.10 8.6)."""
@@ -68,6 +69,7 @@ class InstanceHeader(msgspec.Struct, frozen=True, kw_only=True):
     series_number: str = ""
     series_description: str = ""
     modality: str = ""
+    body_part: str = ""
     instance_number: int = 0
     image_type: tuple[str, ...] = ()
     number_of_frames: int = 1
@@ -140,6 +142,7 @@ def _header(meta: FileMeta, study: str, series: str, size: int, texts: Texts) ->
         series_number=texts.text(_SERIES_NUMBER),
         series_description=series_description,
         modality=texts.text(_MODALITY),
+        body_part=texts.text(_BODY_PART),
         instance_number=texts.number(_INSTANCE_NUMBER, 0),
         image_type=image_type,
         number_of_frames=max(1, texts.number(_FRAMES, 1)),

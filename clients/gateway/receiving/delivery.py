@@ -2,13 +2,13 @@
 
 One `Delivery` for each opened transfer. Packs are opened in the order of their numbers; an item is
 delivered as soon as a manifest record names it: taken from the stream, decoded, its SHA-256 compared with
-the signed one, written as a Part 10 file and read as the instance that the record names, sent by C-STORE. A
-pack that does not open is fetched again; a chain that does not fit ends the delivery with an alarm. Nothing
-unlisted is ever delivered.
+the signed one, written as a Part 10 file and read as the instance that the record names, and handed to each
+of its destinations (`routes`, `storing`). A pack that does not open is fetched again; a chain that does not
+fit ends the delivery with an alarm. Nothing unlisted is ever delivered.
 
-What became of each item is in the `Ledger`; what is not known is settled (`settling`) before anything is sent
-again. A restart opens the packs again from the first and passes over what is settled. A full disk stops nothing
-that is on its way: whoever has something to write waits for room.
+What became of each item is in the `Ledger`. A restart, and a pass for a destination that missed something,
+opens the packs again from the first and passes over what is settled. A full disk stops nothing that is on
+its way: whoever has something to write waits for room.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ import structlog
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.codec import CodecError
 from clients.gateway.dicom.header import InstanceHeader
-from clients.gateway.dicom.scu import StoreScu
-from clients.gateway.dicom.statuses import StoreResult, troubled
 from clients.gateway.errors import DiskFullError, IntakeError, leaf
+from clients.gateway.receiving.destinations import Destinations, Pacs
 from clients.gateway.receiving.identity import Frozen, Identities, frozen_of
 from clients.gateway.receiving.inbox import NO_END, Inbox
-from clients.gateway.receiving.ledger import REST, Ledger, Result
+from clients.gateway.receiving.ledger import REST, Ledger
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.receiving.restoring import file_under, restore
-from clients.gateway.receiving.settling import RESENT, Answer, Question
+from clients.gateway.receiving.routes import NOWHERE, Routes
+from clients.gateway.receiving.storing import RETRY_MOST, Ready, Storing
+from clients.gateway.receiving.transcoding import Transcoder
 from clients.gateway.sending.words import series_label
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, one
+from clients.gateway.store.database import Con, Database, one, value
 from clients.gateway.store.vault import Vault
 from transfer.errors import ChainError, HashError, PackError, PeerError
 from transfer.ids import Cid, ContentKey, SiteId, Tid
@@ -56,17 +57,19 @@ _AHEAD = 16
 _BAD_PACK = 3
 _UNLISTED = 2**27
 """Bytes of the stream, beside the largest image twice over, that may wait for a record that names them."""
-_RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+_PAUSE_FIRST = 5.0
+"""Seconds before the packs are opened once more for a destination that was passed over."""
 
 
-class _Ready(msgspec.Struct, frozen=True):
-    item: ItemEntry
-    path: Path
-    header: InstanceHeader
+class _Handed(msgspec.Struct, frozen=True):
+    """A restored instance and who still wants it."""
+
+    ready: Ready
+    to: tuple[Storing, ...]
 
 
 class Delivery:
-    """Delivers one opened transfer to one PACS."""
+    """Delivers one opened transfer."""
 
     def __init__(
         self,
@@ -77,8 +80,8 @@ class Delivery:
         inbox: Inbox,
         identities: Identities,
         prefetch: Prefetch,
-        scu: StoreScu,
-        destination: str,
+        destinations: Destinations,
+        transcoder: Transcoder,
         folder: Path,
         workers: Executor,
         clock: Clock,
@@ -87,37 +90,38 @@ class Delivery:
         largest: int,
     ) -> None:
         self._tid, self._db, self._vault = tid, db, vault
-        self._inbox, self._prefetch, self._scu = inbox, prefetch, scu
+        self._inbox, self._prefetch = inbox, prefetch
         self._identities = identities
         self._identity: Frozen | None = None
         self._folder, self._workers = folder / tid.hex(), workers
-        self._clock, self._changed, self._deadline = clock, changed, deadline
+        self._clock, self._changed = clock, changed
         self._largest = largest
-        self._ledger = Ledger(tid, destination, db, clock, changed)
         self._hashes: dict[int, bytes] = {}
         self._labelled: set[int] = set()
-        self._down_since = 0
         self._working: set[Future[Any]] = set()
-        self._first, self._known = asyncio.Lock(), False
+
+        def storing(pacs: Pacs) -> Storing:
+            return Storing(
+                pacs.name if len(destinations) > 1 else "", pacs.scu, self._ledger_at(pacs.key), transcoder,
+                clock=clock, deadline=deadline, alarm=self._alarm,
+            )  # fmt: skip
+
+        self._routes = Routes(tid, destinations, self._ledger_at(NOWHERE), storing)
+
+    def _ledger_at(self, destination: str) -> Ledger:
+        return Ledger(self._tid, destination, self._db, self._clock, self._changed)
 
     async def run(self) -> None:
         """Until every item is settled or the time is over; then the receipt is in the outbox."""
-        await (
-            self._ledger.flush()
-        )  # what the PACS took before a full disk or another fault ended the last run
+        # what a PACS took before a full disk or another fault ended the last run
+        await self._flush()
         if not await self._load():
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            async with asyncio.TaskGroup() as group:
-                booking = group.create_task(self._ledger.book())
-                try:
-                    async with asyncio.timeout(self._patience):
-                        await self._deliver()
-                finally:
-                    await self._ledger.flush()
-                    booking.cancel()
-            gave_up = await self._ledger.missing()
+            async with asyncio.timeout(self._patience):
+                await self._passes()
+            gave_up = await self._missing()
             await self._inbox.finish(
                 self._tid, "gave-up" if gave_up else "delivered", "pacs" if gave_up else ""
             )
@@ -131,12 +135,43 @@ class Delivery:
             # The end that `finish` told of has this task cancelled: the folder goes all the same
             await asyncio.shield(asyncio.to_thread(_remove, self._folder, set(self._working)))
 
+    async def _passes(self) -> None:
+        """All packs, and again for a destination that was away while another was not."""
+        pause = _PAUSE_FIRST
+        while True:
+            await self._pass()
+            if not self._routes.missed:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_MOST)
+            if not await self._load():
+                return
+
+    async def _pass(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            booking = [group.create_task(ledger.book()) for ledger in self._routes.ledgers]
+            try:
+                await self._deliver()
+            finally:
+                await self._flush()
+                for task in booking:
+                    task.cancel()
+
+    async def _flush(self) -> None:
+        for ledger in self._routes.ledgers:
+            await ledger.flush()
+
+    async def _missing(self) -> int:
+        """Items that are listed, and not stored at each of their destinations."""
+        sql = "SELECT count(*) FROM ledger_items WHERE tid=? AND state<>'stored'"
+        return int(await self._db.run(lambda con: value(con, sql, (self._tid,))))
+
     async def _load(self) -> bool:
         def work(con: Con) -> sqlite3.Row | None:
             row = one(con, "SELECT * FROM receives WHERE tid=? AND state='OPENED'", (self._tid,))
             if row is None or row["k_sealed"] is None:
                 return None
-            self._ledger.load(con)
+            self._routes.load(con, SiteId(row["peer"]), self._clock.now())
             self._identity = frozen_of(con, self._tid)
             return row
 
@@ -148,15 +183,13 @@ class Delivery:
         self._peer = SiteId(row["peer"])
         self._chain = Chain(self._cid, self._peer)
         self._patience = max(1, row["opened_at"] + NO_END - self._clock.now())
-        self._down_since = 0
-        self._known = bool(self._ledger.settled)
         self._hashes.clear()
         return True
 
     # The stream
 
     async def _deliver(self) -> None:
-        ready: asyncio.Queue[asyncio.Task[_Ready | None] | None] = asyncio.Queue()
+        ready: asyncio.Queue[asyncio.Task[_Handed | None] | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_AHEAD)
         async with asyncio.TaskGroup() as group:
             storing = group.create_task(self._store_all(ready))
@@ -184,7 +217,7 @@ class Delivery:
                 self._check_hashes(record.packs)
                 await self._list(record.items, n, body.decode("ascii"))
                 for item in record.items:
-                    if item.no not in self._ledger.settled:
+                    if not self._routes.is_settled(item):
                         yield item, stream.take(item.offset, item.length)
                     stream.forget(item.offset + item.length)
             n += 1
@@ -226,7 +259,7 @@ class Delivery:
                 "INSERT OR IGNORE INTO in_records (cid, i, n, compact) VALUES (?,?,?,?)",
                 (self._cid, i, n, text),
             )
-            self._ledger.list_items(con, items)
+            self._routes.list_items(con, items)
             for series in self._chain.series.values():
                 con.execute(
                     "INSERT INTO in_series (cid, no, uid, want, closed) VALUES (?,?,?,?,?) ON CONFLICT (cid, no)"
@@ -236,12 +269,12 @@ class Delivery:
             if self._chain.ended:
                 con.execute("UPDATE receives SET total=? WHERE tid=?", (self._chain.total, self._tid))
 
-        await self._ledger.write(work)
+        await self._routes.write(work)
         self._prefetch.signal(self._cid).set()  # it may go further now
         self._changed.set()
 
-    async def _restore(self, item: ItemEntry, coded: bytes) -> _Ready | None:
-        """The original instance as a file, or None where it cannot be had: then it is a gap."""
+    async def _restore(self, item: ItemEntry, coded: bytes) -> _Handed | None:
+        """The instance as a file, and who gets it; None where it cannot be had: then it is a gap."""
         path = self._folder / f"{item.no}.dcm"
         try:
             if item.original > self._largest:
@@ -256,10 +289,10 @@ class Delivery:
                 await self._with_room(lambda: file_under(item, path, offset, change))
         except (CodecError, HashError, IntakeError) as why:
             log.error("item does not restore", code=why.code)
-            self._ledger.settle(Result(item.no, "", None, why.code))
+            self._routes.fail(item, why.code)
             self._room.release()
             return None
-        return _Ready(item, path, header)
+        return _Handed(Ready(item, path, header), await self._routes.of(item, header))
 
     async def _with_room(self, work: Callable[[], T | None]) -> T:
         """In a worker, again until the disk has room for what it writes."""
@@ -284,71 +317,30 @@ class Delivery:
                 (h.patient_name, h.birth_date, what, self._tid),
             )
 
-        await self._ledger.write(work)
+        await self._routes.write(work)
 
-    # The PACS
+    # The destinations
 
-    async def _store_all(self, ready: asyncio.Queue[asyncio.Task[_Ready | None] | None]) -> None:
-        contexts: set[tuple[str, str]] = set()
+    async def _store_all(self, handed: asyncio.Queue[asyncio.Task[_Handed | None] | None]) -> None:
         async with asyncio.TaskGroup() as group:
-            while (task := await ready.get()) is not None:
+            while (task := await handed.get()) is not None:
                 found = await task
                 if found is None:
                     continue
-                contexts.add((found.item.sop_class, found.item.syntax))
-                await self._ledger.sending(found.item.no, self._chain.items)
-                group.create_task(self._store(found, frozenset(contexts)))
+                to = [storing for storing in found.to if storing.takes()]
+                for storing in to:
+                    await storing.announce(found.ready, self._chain.items)
+                group.create_task(self._store(found.ready, to))
 
-    async def _store(self, ready: _Ready, contexts: frozenset[tuple[str, str]]) -> None:
-        """One instance, again and again until the PACS has been away for the whole deadline."""
+    async def _store(self, ready: Ready, to: list[Storing]) -> None:
+        """One instance, at each of its destinations."""
         try:
-            result = await self._settle(ready, contexts)
-            if result.proof:
-                self._down_since = 0
-            self._ledger.settle(result)
+            async with asyncio.TaskGroup() as group:
+                for storing in to:
+                    group.create_task(storing.store(ready))
         finally:
             await asyncio.to_thread(ready.path.unlink, True)
             self._room.release()
-
-    async def _settle(self, ready: _Ready, contexts: frozenset[tuple[str, str]]) -> Result:
-        """Asks first where it may be there already, sends where it is not."""
-        no, pause, note = ready.item.no, _RETRY_FIRST, ""
-        unknown, question = no in self._ledger.unknown, Question(self._scu, ready.header)
-        while True:
-            answer = await question.ask() if unknown else Answer("absent")
-            if answer.kind == "there":
-                return Result(no, "find", None, note)
-            away = answer.kind == "away"
-            result = troubled(answer.code) if away else await self._send(ready, contexts)
-            if (
-                answer.kind == "mute" and result.kind != "retry"
-            ):  # it reached the PACS, perhaps once too often
-                note = RESENT
-            if result.kind in ("ok", "warning"):
-                return Result(no, "store", result.status, note)
-            if result.kind == "refused" or self._away_too_long():
-                return Result(no, "", result.status, result.kind)
-            unknown = unknown or result.kind == "unknown"
-            with contextlib.suppress(DiskFullError):
-                await self._alarm("pacs", result.sentence)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _RETRY_MOST)
-
-    async def _send(self, ready: _Ready, contexts: frozenset[tuple[str, str]]) -> StoreResult:
-        """C-STORE. One at a time until the PACS has the first: given a new patient by two at once, it may make two."""
-        item = ready.item
-        async with contextlib.AsyncExitStack() as alone:
-            if not self._known:
-                await alone.enter_async_context(self._first)
-            result = await self._scu.store(ready.path, item.sop_class, item.sop_uid, item.syntax, contexts)
-            self._known = self._known or result.kind in ("ok", "warning")
-            return result
-
-    def _away_too_long(self) -> bool:
-        """Whether nothing was stored for the whole deadline: then each that is left gets one more try, not hours."""
-        now = self._clock.now()
-        self._down_since = self._down_since or now
-        return now >= self._down_since + self._deadline
 
     async def _alarm(self, code: str, sentence: str) -> None:
         now = self._clock.now()

@@ -274,7 +274,9 @@ class Inbox:
         tid = Tid(row["tid"])
         gaps = [
             r[0]
-            for r in rows(con, "SELECT no FROM ledger WHERE tid=? AND state<>'stored' ORDER BY no", (tid,))
+            for r in rows(
+                con, "SELECT no FROM ledger_items WHERE tid=? AND state<>'stored' ORDER BY no", (tid,)
+            )
         ]
         ended = peek_end(last)
         whole = ended and not gaps and not _short(con, row)
@@ -345,7 +347,8 @@ def unsent(con: Con, tid: bytes, cid: bytes) -> int:
     return int(
         value(
             con,
-            "SELECT coalesce(sum(max(0, s.want - (SELECT count(*) FROM ledger l WHERE l.tid=? AND l.series=s.no))), 0)"
+            "SELECT coalesce(sum(max(0, s.want -"
+            " (SELECT count(DISTINCT no) FROM ledger l WHERE l.tid=? AND l.series=s.no))), 0)"
             " FROM in_series s WHERE s.cid=? AND s.closed=1",
             (tid, cid),
         )

@@ -48,6 +48,8 @@ class Result(msgspec.Struct, frozen=True):
     proof: Proof
     status: int | None = None
     note: str = ""
+    syntax: str = ""
+    """In which it was stored, where that is not the study's own."""
     study_uid: str = ""
     series_uid: str = ""
     """By which it can be asked for later; empty where it was never read."""
@@ -75,9 +77,11 @@ class Ledger:
 
     def load(self, con: Con) -> None:
         """Reads what an earlier run left."""
-        # another PACS than before the restart: what the old one holds, the new one does not
-        con.execute("DELETE FROM ledger WHERE tid=? AND destination<>?", (self.tid, self.destination))
-        found = rows(con, "SELECT no, state FROM ledger WHERE tid=? AND state<>'listed'", (self.tid,))
+        found = rows(
+            con,
+            "SELECT no, state FROM ledger WHERE tid=? AND destination=? AND state<>'listed'",
+            (self.tid, self.destination),
+        )
         self.unknown = {r["no"] for r in found if r["state"] == "sending"}
         self.settled = {r["no"] for r in found} - self.unknown
         self._marked = 0
@@ -95,6 +99,10 @@ class Ledger:
             ],
         )
 
+    def again(self) -> None:
+        """More was listed, among it perhaps lower numbers than those that are marked."""
+        self._marked = 0
+
     async def sending(self, no: int, listed: int) -> None:
         """On disk before the first byte goes: `no` may be at the PACS. One commit says it for the next few of the
         `listed` items too.
@@ -104,8 +112,9 @@ class Ledger:
         self._marked = min(no + _MARKED, listed)
         await self.write(
             lambda con: con.execute(
-                "UPDATE ledger SET state='sending', at=? WHERE tid=? AND state='listed' AND no>=? AND no<?",
-                (self._clock.now(), self.tid, no, self._marked),
+                "UPDATE ledger SET state='sending', at=? WHERE tid=? AND destination=? AND state='listed'"
+                " AND no>=? AND no<?",
+                (self._clock.now(), self.tid, self.destination, no, self._marked),
             )
         )
 
@@ -142,7 +151,7 @@ class Ledger:
     def _write_results(self, con: Con, results: list[Result]) -> None:
         now = self._clock.now()
         con.executemany(
-            "UPDATE ledger SET state=?, proof=?, status=?, note=?, at=?, study_uid=?, series_uid=?"
+            "UPDATE ledger SET state=?, proof=?, status=?, note=?, at=?, syntax=?, study_uid=?, series_uid=?"
             " WHERE tid=? AND destination=? AND no=?",
             [(*_row(r, now), self.tid, self.destination, r.no) for r in results],
         )
@@ -151,13 +160,6 @@ class Ledger:
             " last_stored_at=? WHERE tid=?",
             (now if any(r.proof for r in results) else 0, now, self.tid),
         )
-
-    async def missing(self) -> int:
-        """Items that are listed and not stored."""
-        found: int = await self._db.run(
-            lambda con: value(con, "SELECT count(*) FROM ledger WHERE tid=? AND state<>'stored'", (self.tid,))
-        )
-        return found
 
     async def write(self, work: Callable[[Con], object]) -> None:
         """A transaction, once there is room for it: nothing else is torn down for want of it."""
@@ -170,5 +172,5 @@ class Ledger:
             await asyncio.sleep(REST)
 
 
-def _row(r: Result, now: int) -> tuple[str, str, int | None, str, int, str, str]:
-    return r.state, r.proof, r.status, r.note, now, r.study_uid, r.series_uid
+def _row(r: Result, now: int) -> tuple[str | int | None, ...]:
+    return r.state, r.proof, r.status, r.note, now, r.syntax, r.study_uid, r.series_uid

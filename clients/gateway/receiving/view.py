@@ -45,7 +45,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     if open_now:
         announced = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=?", (cid,))
         here = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=? AND have=1", (cid,))
-    found = rows(con, "SELECT state, count(*) AS n FROM ledger WHERE tid=? GROUP BY state", (tid,))
+    found = rows(con, "SELECT state, count(*) AS n FROM ledger_items WHERE tid=? GROUP BY state", (tid,))
     counts: dict[str, int] = {r["state"]: r["n"] for r in found}
     meter = meters.get(cid)
     receipt = peek(Receipt, row["receipt"]) if row["receipt"] else None
@@ -74,7 +74,9 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
 
 def _progress(con: Con, tid: bytes, series: sqlite3.Row) -> SeriesProgress:
     have = value(
-        con, "SELECT count(*) FROM ledger WHERE tid=? AND series=? AND state='stored'", (tid, series["no"])
+        con,
+        "SELECT count(*) FROM ledger_items WHERE tid=? AND series=? AND state='stored'",
+        (tid, series["no"]),
     )
     label = series["label"] or f"series {series['no'] + 1}"
     return SeriesProgress(label=label, have=have, want=series["want"], closed=bool(series["closed"]))
