@@ -30,18 +30,21 @@ from clients.gateway.clock import Clock, Signal
 from clients.gateway.codec import CodecError
 from clients.gateway.dicom.header import InstanceHeader
 from clients.gateway.errors import DiskFullError, IntakeError, leaf
+from clients.gateway.receiving.commitment import Commitments
 from clients.gateway.receiving.destinations import Destinations, Pacs
+from clients.gateway.receiving.holdings import CONFLICT, Holdings
 from clients.gateway.receiving.identity import Frozen, Identities, frozen_of
 from clients.gateway.receiving.inbox import NO_END, Inbox
-from clients.gateway.receiving.ledger import REST, Ledger
+from clients.gateway.receiving.ledger import LOST, Ledger, REST
 from clients.gateway.receiving.prefetch import Prefetch
+from clients.gateway.receiving.proving import Prover
 from clients.gateway.receiving.restoring import file_under, restore
 from clients.gateway.receiving.routes import NOWHERE, Routes
 from clients.gateway.receiving.storing import RETRY_MOST, Ready, Storing
 from clients.gateway.receiving.transcoding import Transcoder
 from clients.gateway.sending.words import series_label
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, one, value
+from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
 from transfer.errors import ChainError, HashError, PackError, PeerError
 from transfer.ids import Cid, ContentKey, SiteId, Tid
@@ -82,6 +85,8 @@ class Delivery:
         prefetch: Prefetch,
         destinations: Destinations,
         transcoder: Transcoder,
+        holdings: Holdings,
+        commitments: Commitments,
         folder: Path,
         workers: Executor,
         clock: Clock,
@@ -90,7 +95,7 @@ class Delivery:
         largest: int,
     ) -> None:
         self._tid, self._db, self._vault = tid, db, vault
-        self._inbox, self._prefetch = inbox, prefetch
+        self._inbox, self._prefetch, self._holdings = inbox, prefetch, holdings
         self._identities = identities
         self._identity: Frozen | None = None
         self._folder, self._workers = folder / tid.hex(), workers
@@ -103,7 +108,7 @@ class Delivery:
         def storing(pacs: Pacs) -> Storing:
             return Storing(
                 pacs.name if len(destinations) > 1 else "", pacs.scu, self._ledger_at(pacs.key), transcoder,
-                clock=clock, deadline=deadline, alarm=self._alarm,
+                holdings, Prover(db, pacs.scu, commitments, pacs.commit_seconds), clock=clock, deadline=deadline, alarm=self._alarm,
             )  # fmt: skip
 
         self._routes = Routes(tid, destinations, self._ledger_at(NOWHERE), storing)
@@ -119,12 +124,11 @@ class Delivery:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            async with asyncio.timeout(self._patience):
-                await self._passes()
-            gave_up = await self._missing()
-            await self._inbox.finish(
-                self._tid, "gave-up" if gave_up else "delivered", "pacs" if gave_up else ""
-            )
+            with self._holdings.opened(self._routes.ledgers):
+                async with asyncio.timeout(self._patience):
+                    await self._passes()
+            why = await self._why()
+            await self._inbox.finish(self._tid, "gave-up" if why else "delivered", why)
         except* PeerError as group_of:
             code = getattr(leaf(group_of), "code", PeerError.code)
             log.error("delivery stopped", code=code)
@@ -136,16 +140,23 @@ class Delivery:
             await asyncio.shield(asyncio.to_thread(_remove, self._folder, set(self._working)))
 
     async def _passes(self) -> None:
-        """All packs, and again for a destination that was away while another was not."""
+        """All packs, and again for a destination that was away while another was not, and for what a PACS has lost."""
         pause = _PAUSE_FIRST
         while True:
             await self._pass()
-            if not self._routes.missed:
+            if self._routes.missed:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RETRY_MOST)
+            elif not await self._prove():
                 return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, RETRY_MOST)
             if not await self._load():
                 return
+
+    async def _prove(self) -> bool:
+        """Whether there is something to send once more."""
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(storing.prove()) for storing in self._routes]
+        return any(task.result() for task in asked)
 
     async def _pass(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -161,10 +172,17 @@ class Delivery:
         for ledger in self._routes.ledgers:
             await ledger.flush()
 
-    async def _missing(self) -> int:
-        """Items that are listed, and not stored at each of their destinations."""
-        sql = "SELECT count(*) FROM ledger_items WHERE tid=? AND state<>'stored'"
-        return int(await self._db.run(lambda con: value(con, sql, (self._tid,))))
+    async def _why(self) -> str:
+        """The code of what is missing at a destination, `pacs` where there is more than one; empty: nothing is."""
+
+        def work(con: Con) -> str:
+            if not value(con, "SELECT 1 FROM ledger_items WHERE tid=? AND state<>'stored'", (self._tid,)):
+                return ""
+            found = rows(con, "SELECT DISTINCT note FROM ledger WHERE tid=? AND state<>'stored'", (self._tid,))
+            notes = {r["note"] for r in found}
+            return notes.pop() if notes in ({CONFLICT}, {LOST}) else "pacs"
+
+        return await self._db.run(work)
 
     async def _load(self) -> bool:
         def work(con: Con) -> sqlite3.Row | None:

@@ -28,9 +28,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Literal
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -78,16 +78,22 @@ class Holdings:
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db, self._clock = db, clock
-        self._open: WeakSet[Ledger] = WeakSet()
+        self._open: list[Ledger] = []
         self._hands: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._shared: set[tuple[str, str]] = set()
         """(destination, UID) that more than one transfer names. Grows while deliveries run, by what comes twice."""
 
-    def join(self, ledger: Ledger) -> None:
-        """A delivery will write to `ledger`: others book its results before they look."""
-        if not self._open:
-            self._shared.clear()
-        self._open.add(ledger)
+    @contextlib.contextmanager
+    def opened(self, ledgers: Iterable[Ledger]) -> Iterator[None]:
+        """While a delivery writes to `ledgers`, others book its results before they look."""
+        added = list(ledgers)
+        self._open += added
+        try:
+            yield
+        finally:
+            self._open = [x for x in self._open if x not in added]
+            if not self._open:
+                self._shared.clear()
 
     def note(self, con: Con, ledger: Ledger, first: int, end: int) -> None:
         """Remembers which of the items from `first` to `end` another transfer names too. In the transaction that marks

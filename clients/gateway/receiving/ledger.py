@@ -103,20 +103,25 @@ class Ledger:
         """More was listed, among it perhaps lower numbers than those that are marked."""
         self._marked = 0
 
-    async def sending(self, no: int, listed: int) -> None:
+    async def sending(
+        self, no: int, listed: int, note: Callable[[Con, Ledger, int, int], None] = lambda *_: None
+    ) -> None:
         """On disk before the first byte goes: `no` may be at the PACS. One commit says it for the next few of the
-        `listed` items too.
+        `listed` items too; `note` sees which, in that transaction.
         """
         if no < self._marked:
             return
         self._marked = min(no + _MARKED, listed)
-        await self.write(
-            lambda con: con.execute(
+
+        def work(con: Con) -> None:
+            con.execute(
                 "UPDATE ledger SET state='sending', at=? WHERE tid=? AND destination=? AND state='listed'"
                 " AND no>=? AND no<?",
                 (self._clock.now(), self.tid, self.destination, no, self._marked),
             )
-        )
+            note(con, self, no, self._marked)
+
+        await self.write(work)
 
     def settle(self, result: Result) -> None:
         """Takes a result, to be booked soon."""

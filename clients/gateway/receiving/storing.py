@@ -23,7 +23,9 @@ from clients.gateway.dicom.header import InstanceHeader
 from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.dicom.statuses import StoreResult, troubled
 from clients.gateway.errors import DiskFullError
+from clients.gateway.receiving.holdings import CONFLICT, CONFLICT_SENTENCE, Held, Holdings
 from clients.gateway.receiving.ledger import Ledger, Result
+from clients.gateway.receiving.proving import Prover
 from clients.gateway.receiving.settling import RESENT, Answer, Question
 from clients.gateway.receiving.transcoding import Transcoder
 from transfer.messages import ItemEntry
@@ -53,13 +55,15 @@ class Storing:
         scu: StoreScu,
         ledger: Ledger,
         transcoder: Transcoder,
+        holdings: Holdings,
+        prover: Prover,
         *,
         clock: Clock,
         deadline: int,
         alarm: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self.name, self.ledger = name, ledger
-        self._scu, self._transcoder = scu, transcoder
+        self._scu, self._transcoder, self._holdings, self._prover = scu, transcoder, holdings, prover
         self._clock, self._deadline, self._alarm = clock, deadline, alarm
         self.patient = True
         """Nothing else waits while this one is away."""
@@ -84,24 +88,42 @@ class Storing:
     async def announce(self, ready: Ready, listed: int) -> None:
         """`ready` comes next: on disk, and among the contexts that are proposed."""
         self._contexts.add((ready.item.sop_class, ready.item.syntax))
-        await self.ledger.sending(ready.item.no, listed)
+        await self.ledger.sending(ready.item.no, listed, self._holdings.note)
 
     async def store(self, ready: Ready) -> None:
         """One instance, again and again until the PACS has been away for the whole deadline."""
-        result = await self._settle(ready, frozenset(self._contexts))
-        if result is None:
-            self.missed, self._rests_until = True, time.monotonic() + _REST
-            return
-        if result.proof:
-            self._down_since, self._rests_until = 0, 0.0
-        self.ledger.settle(result)
+        item, h = ready.item, ready.header
+        async with self._holdings.alone(self.ledger, item.sop_uid):
+            held = await self._holdings.look(self.ledger, item.sop_uid, item.hash)
+            result = await self._settle(ready, frozenset(self._contexts), held)
+            if result is None:
+                self.ledger.unknown.add(item.no)
+                self.missed, self._rests_until = True, time.monotonic() + _REST
+                return
+            if result.proof:
+                self._down_since, self._rests_until = 0, 0.0
+            self.ledger.settle(
+                msgspec.structs.replace(result, study_uid=h.study_uid, series_uid=h.series_uid)
+            )
 
-    async def _settle(self, ready: Ready, contexts: frozenset[tuple[str, str]]) -> Result | None:
+    async def prove(self) -> bool:
+        """All is stored that can be: how sure is that? Whether something was lost and is to be stored again."""
+        return await self._prover.prove(self.ledger)
+
+    async def _settle(
+        self, ready: Ready, contexts: frozenset[tuple[str, str]], held: Held | None
+    ) -> Result | None:
         """Asks first where it may be there already, sends where it is not. None: later."""
         no, pause, note, tries = ready.item.no, RETRY_FIRST, "", 0
-        unknown, question = no in self.ledger.unknown, Question(self._scu, ready.header)
+        unknown = no in self.ledger.unknown or held is not None
+        question = Question(self._scu, ready.header)
         while True:
             answer = await question.ask() if unknown else Answer("absent")
+            if held is not None and answer.kind != "away":
+                if (had := held.settle(no, answer.kind, self._clock.now())) is not None:
+                    await self._tell_conflict(had)
+                    return had
+                held = None  # what is there from now on is ours
             if answer.kind == "there":
                 return Result(no, "find", None, note)
             away, syntax = answer.kind == "away", ""
@@ -140,6 +162,11 @@ class Storing:
                 result, syntax = await self._transcoder.store(self._scu, ready.path, item)
             self._known = self._known or result.kind in ("ok", "warning")
             return result, syntax
+
+    async def _tell_conflict(self, had: Result) -> None:
+        if had.note == CONFLICT:
+            with contextlib.suppress(DiskFullError):
+                await self._alarm(CONFLICT, CONFLICT_SENTENCE)
 
     async def _tell(self, sentence: str) -> None:
         """Staff, of which PACS it is where there are several."""

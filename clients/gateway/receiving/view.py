@@ -25,6 +25,8 @@ SENTENCES = {
     "COMPLETE": "Every image is in the PACS.",
     "PARTIAL": "Not every image could be stored. Call the sender about what is missing.",
     "pacs": "The PACS refused some images. Look at its log, then ask the sender to send them again.",
+    "uid-conflict": "Some images have the number of another image that the PACS has, and were not stored. Compare both.",
+    "lost": "The PACS took some images twice and does not have them. Look at its log, then ask the sender to send again.",
     "unsent": "The sender could not read some images of this study and did not send them. Call the sender.",
     "no-end": "The sender never finished this study. Call the sender.",
     "DENIED": "The answer was no. What was fetched is deleted and was never opened.",
