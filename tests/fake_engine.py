@@ -43,6 +43,7 @@ from clients.gateway.whose import (
     WorklistItem,
     WorklistView,
 )
+from tests.fake_archive import FakeArchive
 from transfer.errors import StateError
 from transfer.ids import SiteId
 from transfer.links import make_link, make_pin
@@ -61,10 +62,11 @@ def hashed_password() -> str:
     return _HASHED
 
 
-class FakeEngine:
+class FakeEngine(FakeArchive):
     """A gateway in memory."""
 
     def __init__(self, clock: Clock | None = None, name: str = "Valley ED") -> None:
+        super().__init__()
         self.name = name
         self.site = Identity(os.urandom(32)).site.text
         self.policy = "prefix"

@@ -101,6 +101,32 @@ class WorklistSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=
     tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
+class SourceSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    aet: AeTitle
+    address: Address
+    retrieve: Literal["move", "get"] = "move"
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
+
+
+Pattern = Annotated[str, Meta(max_length=64)]
+"""With * and ? as a shell has them, without regard to case; empty: anything."""
+
+
+class PrepareSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A study that all of this fits is prepared for a site; nothing is offered by itself."""
+
+    to: Annotated[str, Meta(min_length=1, max_length=80)]
+    reason: Literal["transfer", "consult", "drill"] = "transfer"
+    calling_aet: Pattern = ""
+    station: Pattern = ""
+    modality: Pattern = ""
+    study_description: Pattern = ""
+    series_description: Pattern = ""
+
+
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     offer_seconds: Annotated[int, Meta(ge=60, le=86400)] = 7200
     quiet_seconds: Annotated[int, Meta(ge=1, le=86400)] = 60
@@ -120,6 +146,8 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pacs: PacsSection | None = None
     destinations: Annotated[tuple[DestinationSection, ...], Meta(max_length=8)] = ()
     routes: Annotated[tuple[Rule, ...], Meta(max_length=64)] = ()
+    source: SourceSection | None = None
+    prepare: Annotated[tuple[PrepareSection, ...], Meta(max_length=64)] = ()
     identity: IdentitySection = IdentitySection()
     worklist: WorklistSection | None = None
     policy: PolicySection = PolicySection()
@@ -155,6 +183,7 @@ def parse_config(text: str) -> Config:
     split_address(config.dicom.listen)
     _check_tls("dicom", config.dicom)
     _check_destinations(config)
+    _check_source(config)
     if config.worklist is not None:
         _check_tls("worklist", config.worklist)
         if not split_address(config.worklist.address)[1]:
@@ -203,7 +232,22 @@ def _check_destinations(config: Config) -> None:
                 )
 
 
-def _check_tls(section: str, given: DicomSection | PacsSection | WorklistSection) -> None:
+def _check_source(config: Config) -> None:
+    """The archive can be reached in principle, and every rule that prepares says what it looks for."""
+    if config.source is not None:
+        if not split_address(config.source.address)[1]:
+            raise ConfigError("source.address needs the port of the PACS. Correct it and start again.")
+        _check_tls("source", config.source)
+    for i, rule in enumerate(config.prepare):
+        keys = (rule.calling_aet, rule.station, rule.modality, rule.study_description, rule.series_description)
+        if not any(keys):
+            raise ConfigError(
+                f"prepare[{i}] would fit every study. Say which: calling_aet, station, modality, study_description or"
+                " series_description."
+            )
+
+
+def _check_tls(section: str, given: DicomSection | PacsSection | WorklistSection | SourceSection) -> None:
     """TLS with certificates on both sides, or none: half of it would be thought to be all of it."""
     files = {"tls_cert": given.tls_cert, "tls_key": given.tls_key, "tls_ca": given.tls_ca}
     missing = " and ".join(f"{section}.{key}" for key, path in files.items() if not path)
@@ -263,6 +307,16 @@ key = {key}
 # [[routes]]            # the first that matches counts; all else goes to "pacs" alone
 # modality = ["MR"]     # and, or instead: body_part = ["HEAD"], sender = ["Valley ED"]
 # to = ["pacs", "neuro"]
+
+# [source]              # this hospital's PACS, from which staff get studies (C-FIND, C-MOVE or C-GET)
+# aet = "PACS"
+# address = "127.0.0.1:104"
+# retrieve = "move"     # the PACS sends to dicom.aet above, and must know it; "get" where it may not
+
+# [[prepare]]           # a study that all of this fits waits at the desk, prepared; staff make the offer
+# to = "Lakeside"       # the paired site; * and ? in what follows stand for anything
+# calling_aet = "CT*"   # also: station, modality, study_description, series_description
+# study_description = "*polytrauma*"
 
 [identity]                       # under which patient number a received study is filed
 policy = {identity}              # "prefix": the sender's number behind the sender's code; "match": staff say who it

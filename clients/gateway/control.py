@@ -21,7 +21,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from clients.gateway import pulled
 from clients.gateway.errors import BusyError, GatewayError
+from clients.gateway.pulled import RemoteArchive
 from clients.gateway.views import (
     AuditView,
     CheckView,
@@ -58,6 +60,7 @@ METHODS: dict[str, Any] = {
     "user_add": None,
     "user_remove": None,
     "users": list[UserView],
+    **pulled.METHODS,
 }
 _POLL = 0.2
 _GRACE = 2.0
@@ -126,7 +129,7 @@ class ControlServer:
         return web.Response(body=msgspec.json.encode(result), content_type="application/json")
 
 
-class ControlEngine:
+class ControlEngine(RemoteArchive):
     """An `Engine` over the control socket. Raises `BusyError` where nobody listens."""
 
     def __init__(self, folder: Path) -> None:

@@ -15,6 +15,7 @@ from clients.gateway.observe.checks import check
 from clients.gateway.peers.pins import Peer
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
+from clients.gateway.sending.archive import ArchiveEngine
 from clients.gateway.sending.view import send_view, study_view
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, quoted, rows, value
@@ -41,7 +42,7 @@ _OFFER_LOOKS = 32
 """How often `send` looks for the offer, at each change or every quarter of a second."""
 
 
-class GatewayEngine:
+class GatewayEngine(ArchiveEngine):
     """The real `Engine`, over open rooms."""
 
     def __init__(self, rooms: Rooms) -> None:

@@ -42,6 +42,7 @@ from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.receiving.reconciling import Reconciling, worklist_of
 from clients.gateway.receiving.transcoding import Transcoder
+from clients.gateway.sending.archive import ArchiveRooms
 from clients.gateway.sending.doors import Doors
 from clients.gateway.sending.imports import Imports
 from clients.gateway.sending.offers import Offers, SiteWords
@@ -115,6 +116,10 @@ class Rooms:
             self.db, self.vault, self.identity, self.clock, self.random, self.outgoing, self.changed
         )
         self.imports = Imports(self.db, self.clock, self.studies, self.offers, self.outgoing)
+        self.archive = ArchiveRooms(
+            c, self.folder, self.db, self.clock, self.studies, self.pins, self.arrived, self.changed,
+            receives=self._dicom,
+        )  # fmt: skip
         self.doors = Doors(
             self.db,
             self.vault,
@@ -179,7 +184,7 @@ class Rooms:
 
     async def _stop_dicom(self) -> None:
         """All children at once: each may be in the middle of an image."""
-        await asyncio.gather(*(room.stop() for room in (self.scp, self.destinations) if room is not None))
+        await asyncio.gather(*(room.stop() for room in (self.scp, self.destinations, self.archive) if room is not None))
 
     async def close(self) -> None:
         """Stops every loop, waits for what is being written, frees the folder."""
@@ -205,6 +210,7 @@ class Rooms:
             "time": self._watch_time,
             "reminder": self.reminder.run,
             "prekeys": self._renew_prekeys,
+            **self.archive.loops(),
         }
         if self.scp is not None:
             loops["dicom"] = self._take_instances
@@ -232,7 +238,8 @@ class Rooms:
 
         async def adopt(event: Received) -> None:
             try:
-                await self.studies.adopt(Arrival(self.studies.incoming / event.name, event.calling_aet))
+                arrival = Arrival(self.studies.incoming / event.name, event.calling_aet)
+                self.archive.pulls.arrived(event, await self.studies.adopt(arrival))
             finally:
                 room.release()
 
@@ -346,6 +353,7 @@ class Rooms:
             await self.db.scrub()
         for name in files:
             (self.studies.refused / name).unlink(missing_ok=True)
+        await self.archive.pulls.forget_old(self.config.policy.keep_seconds)
         kept = {tid.hex() for tid in self._deliveries}
         for folder in (self.folder / "restored").iterdir():
             if folder.name not in kept:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from clients.gateway.pulled import Archive
 from clients.gateway.whose import Candidate, ComparisonView, IdentityView, WorklistView
 
 HARMLESS = frozenset({"import-not-dicom", "import-dicomdir"})
@@ -67,6 +68,14 @@ class StudyView(View, frozen=True, kw_only=True):
     series: list[SeriesView]
     transfers: list[str]
     """tids of its transfers, newest first."""
+    completeness: str = ""
+    """Whether this is all of it, and who says so: "complete: PACS says 312, here 312"."""
+    missing: int = -1
+    """Images that the archive lists and that are not here; -1: it does not say."""
+    prepared: str = ""
+    """The site that a rule prepared it for; empty where none did, or the offer is made or was dismissed."""
+    prepared_by: str = ""
+    """"rule 2"."""
 
 
 class PeerView(View, frozen=True, kw_only=True):
@@ -208,7 +217,7 @@ class SessionView(View, frozen=True, kw_only=True):
     """30 minutes after the last use, or 12 hours after the sign-in, whatever comes first."""
 
 
-class Engine(Protocol):
+class Engine(Archive, Protocol):
     """What pages and commands may ask of a gateway. `actor` is who asks, for the audit log."""
 
     name: str

@@ -28,6 +28,7 @@ import structlog
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.dicom.header import InstanceHeader, read_header
 from clients.gateway.errors import AbsentError, GatewayError, ImportingError
+from clients.gateway.sending.closing import close_quiet, is_pulled
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from transfer.states import OPEN_SENDER
@@ -250,6 +251,11 @@ class Studies:
                 raise AbsentError
             if value(con, "SELECT 1 FROM imports WHERE study=? AND stopped=''", (study,)):
                 raise ImportingError
+            if is_pulled(con, study):
+                raise ImportingError(
+                    "Images of this study are still being fetched from the PACS. Stop the pull first, or wait.",
+                    code="pulling",
+                )
             con.execute("UPDATE studies SET closed=1, closed_by=? WHERE id=? AND closed=0", (by, study))
             audit.record(con, by, "study.close", study, "", now)
 
@@ -257,18 +263,9 @@ class Studies:
         self.tell()
 
     async def close_quiet(self, quiet: int) -> None:
-        """Closes studies to which nothing was added for `quiet` seconds, and that no import still reads."""
-        before = self._clock.now() - quiet
-        closed = await self._db.run(
-            lambda con: (
-                con.execute(
-                    "UPDATE studies SET closed=1, closed_by='quiet' WHERE closed=0 AND last_at<=?"
-                    " AND NOT EXISTS (SELECT 1 FROM imports m WHERE m.study=studies.id AND m.stopped='')",
-                    (before,),
-                ).rowcount
-            )
-        )
-        if closed:
+        """Closes studies to which nothing was added for `quiet` seconds, and nothing is about to be (`closing`)."""
+        now = self._clock.now()
+        if await self._db.run(lambda con: close_quiet(con, now - quiet, now)):
             self.tell()
 
     async def forget_old(self, keep: int) -> None:

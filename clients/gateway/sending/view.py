@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from clients.gateway.meter import Meter
+from clients.gateway.sending import completeness, prepared
 from clients.gateway.sending.words import describe, series_label
 from clients.gateway.store.database import Con, one, rows, value
 from clients.gateway.store.vault import Vault
@@ -60,14 +61,18 @@ def study_view(con: Con, row: sqlite3.Row) -> StudyView:
             (row["id"],),
         )
     ]  # fmt: skip
+    here = sum(s.instances for s in series)
+    said, missing = completeness.words(con, row, here)
+    waiting = prepared.waiting(con, row["id"])
     tids = rows(con, "SELECT tid FROM sends WHERE study=? ORDER BY created_at DESC, rowid DESC", (row["id"],))
     return StudyView(
         id=row["id"], uid=row["uid"], patient_name=row["patient_name"], birth_date=row["birth_date"], sex=row["sex"],
         patient_id=row["patient_id"], accession=row["accession"], date=row["date"], time=row["time"],
         description=row["description"], modalities=", ".join(dict.fromkeys(s.modality for s in series if s.modality)),
-        instances=sum(s.instances for s in series), bytes=sum(s.bytes for s in series), first_at=row["first_at"],
+        instances=here, bytes=sum(s.bytes for s in series), first_at=row["first_at"],
         last_at=row["last_at"], open=not row["closed"], source=row["source"], refused=row["refused"], series=series,
-        transfers=[bytes(t["tid"]).hex() for t in tids],
+        transfers=[bytes(t["tid"]).hex() for t in tids], completeness=said, missing=missing,
+        prepared=waiting["name"] if waiting else "", prepared_by=f"rule {waiting['rule']}" if waiting else "",
     )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ UPDATE tries SET proof=NULL, door_sealed=NULL, channel_sealed=NULL, m4=NULL, las
 UPDATE receives SET k_sealed=NULL;
 DELETE FROM outbox WHERE kind='mailbox';
 DELETE FROM studies;
+DELETE FROM pulls;
 DELETE FROM refusals;
 DELETE FROM in_packs;
 """
