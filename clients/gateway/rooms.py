@@ -326,7 +326,8 @@ class Rooms:
         return Delivery(
             tid=tid, db=self.db, vault=self.vault, inbox=self.inbox, identities=self.identities,
             prefetch=self.prefetch, destinations=self.destinations, transcoder=self.transcoder,
-            holdings=self.holdings, commitments=self.commitments, folder=self.folder / "restored", workers=self.workers, clock=self.clock, changed=self.changed,
+            holdings=self.holdings, commitments=self.commitments, folder=self.folder / "restored",
+            workers=self.workers, clock=self.clock, changed=self.changed,
             deadline=self.config.policy.deadline_seconds,
             largest=self.config.dicom.max_instance_bytes,
         )  # fmt: skip

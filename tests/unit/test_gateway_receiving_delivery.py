@@ -26,8 +26,10 @@ from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.errors import DiskFullError
 from clients.gateway.receiving import delivery as module
 from clients.gateway.receiving import ledger, storing
+from clients.gateway.receiving.commitment import Commitments
 from clients.gateway.receiving.delivery import Delivery
 from clients.gateway.receiving.destinations import Destinations, Pacs
+from clients.gateway.receiving.holdings import Holdings
 from clients.gateway.receiving.identity import Identities, Policy
 from clients.gateway.receiving.inbox import NO_END
 from clients.gateway.receiving.prefetch import Prefetch
@@ -133,6 +135,7 @@ class Party:
         self.pacs = OnePacs(self._look)
         self.most = 0
         self.tid = Tid(bytes(16))
+        self.holdings, self.commitments = Holdings(r.db, r.clock), Commitments()
 
     def _look(self) -> None:
         self.most = max(self.most, len(list((self.r.folder / "restored").rglob("*.dcm"))))
@@ -232,7 +235,7 @@ class Party:
         return Delivery(
             tid=self.tid, db=db or r.db, vault=r.vault, inbox=r.inbox, identities=identities,
             prefetch=prefetch, destinations=destinations, transcoder=Transcoder(),
-            folder=r.folder / "restored", workers=self._workers, clock=r.clock, changed=r.changed,
+            holdings=self.holdings, commitments=self.commitments, folder=r.folder / "restored", workers=self._workers, clock=r.clock, changed=r.changed,
             deadline=DEADLINE, largest=largest,
         )  # fmt: skip
 

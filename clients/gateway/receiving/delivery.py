@@ -35,7 +35,7 @@ from clients.gateway.receiving.destinations import Destinations, Pacs
 from clients.gateway.receiving.holdings import CONFLICT, Holdings
 from clients.gateway.receiving.identity import Frozen, Identities, frozen_of
 from clients.gateway.receiving.inbox import NO_END, Inbox
-from clients.gateway.receiving.ledger import LOST, Ledger, REST
+from clients.gateway.receiving.ledger import LOST, REST, Ledger
 from clients.gateway.receiving.prefetch import Prefetch
 from clients.gateway.receiving.proving import Prover
 from clients.gateway.receiving.restoring import file_under, restore
@@ -108,7 +108,8 @@ class Delivery:
         def storing(pacs: Pacs) -> Storing:
             return Storing(
                 pacs.name if len(destinations) > 1 else "", pacs.scu, self._ledger_at(pacs.key), transcoder,
-                holdings, Prover(db, pacs.scu, commitments, pacs.commit_seconds), clock=clock, deadline=deadline, alarm=self._alarm,
+                holdings, Prover(db, pacs.scu, commitments, pacs.commit_seconds),
+                clock=clock, deadline=deadline, alarm=self._alarm,
             )  # fmt: skip
 
         self._routes = Routes(tid, destinations, self._ledger_at(NOWHERE), storing)
@@ -178,8 +179,8 @@ class Delivery:
         def work(con: Con) -> str:
             if not value(con, "SELECT 1 FROM ledger_items WHERE tid=? AND state<>'stored'", (self._tid,)):
                 return ""
-            found = rows(con, "SELECT DISTINCT note FROM ledger WHERE tid=? AND state<>'stored'", (self._tid,))
-            notes = {r["note"] for r in found}
+            sql = "SELECT DISTINCT note FROM ledger WHERE tid=? AND state<>'stored'"
+            notes = {r["note"] for r in rows(con, sql, (self._tid,))}
             return notes.pop() if notes in ({CONFLICT}, {LOST}) else "pacs"
 
         return await self._db.run(work)

@@ -23,7 +23,7 @@ import structlog
 
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.errors import DiskFullError
-from clients.gateway.store.database import Con, Database, rows, value
+from clients.gateway.store.database import Con, Database, rows
 from transfer.ids import Tid
 from transfer.messages import ItemEntry
 
