@@ -226,12 +226,13 @@ class Party:
         destination: str = "PACS@here",
         largest: int = 2**31,
         policy: Policy = "as-is",
+        commit_seconds: float = 0.0,
     ) -> Delivery:
         r = self.r
         prefetch = Prefetch(r.db, r.relay, r.folder / "sealed", 2**40, r.inbox.moved, r.changed)
         self.prefetch = prefetch
         identities = Identities(r.db, r.clock, policy, "TRAUMATX", r.changed)
-        destinations = Destinations([Pacs("pacs", destination, scu)])
+        destinations = Destinations([Pacs("pacs", destination, scu, commit_seconds=commit_seconds)])
         return Delivery(
             tid=self.tid, db=db or r.db, vault=r.vault, inbox=r.inbox, identities=identities,
             prefetch=prefetch, destinations=destinations, transcoder=Transcoder(),
