@@ -20,6 +20,8 @@ COMMANDS = {
     "send": Place(
         "clients.commands.send:send", "Send a study; 0 only when every image is in the other PACS."
     ),
+    "pull": Place("clients.commands.pull:pull", "Fetch a study from this hospital's own PACS."),
+    "studies": Place("clients.commands.pull:studies", "List the studies here, and whether each is complete."),
     "status": Place("clients.commands.transfer:status", "Say where transfers stand."),
     "cancel": Place("clients.commands.transfer:cancel", "Stop a transfer."),
     "reopen": Place("clients.commands.transfer:reopen", "Give a locked or expired transfer a new code."),
