@@ -6,6 +6,7 @@ An unknown key or a value of the wrong type is a `ConfigError` that names the ke
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,10 @@ AeTitle = Annotated[str, Meta(pattern=r"^(?! )[ -\[\]-~]{1,16}(?<! )\Z")]
 """PS3.5 6.2, value representation AE: up to 16 characters, no backslash, no control character."""
 Address = Annotated[str, Meta(pattern=r"^[^\s:]*(:[^\s:]*)*:[0-9]{1,5}\Z", max_length=200)]
 """HOST:PORT."""
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+OptionalAddress = Annotated[str, Meta(pattern=r"^([^\s:]*(:[^\s:]*)*:[0-9]{1,5})?\Z", max_length=200)]
+Hl7Name = Annotated[str, Meta(pattern=r"^[ -~]{0,60}\Z")]
+"""A name in MSH-3 to MSH-6."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -127,6 +132,18 @@ class PrepareSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     series_description: Pattern = ""
 
 
+class Hl7Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    listen: OptionalAddress = ""
+    allow: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)] = ()
+    """Addresses or networks (CIDR) that may connect; needed wherever `listen` is not this machine only."""
+    adt: OptionalAddress = ""
+    application: Hl7Name = "TRAUMATX"
+    facility: Hl7Name = ""
+    adt_application: Hl7Name = ""
+    adt_facility: Hl7Name = ""
+    wait_seconds: Annotated[int, Meta(ge=60, le=30 * 86400)] = 86400
+
+
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     offer_seconds: Annotated[int, Meta(ge=60, le=86400)] = 7200
     quiet_seconds: Annotated[int, Meta(ge=1, le=86400)] = 60
@@ -150,6 +167,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     prepare: Annotated[tuple[PrepareSection, ...], Meta(max_length=64)] = ()
     identity: IdentitySection = IdentitySection()
     worklist: WorklistSection | None = None
+    hl7: Hl7Section = Hl7Section()
     policy: PolicySection = PolicySection()
 
 
@@ -192,10 +210,11 @@ def parse_config(text: str) -> Config:
             )
     if config.metrics.listen:
         split_address(config.metrics.listen)
+    _check_hl7(config.hl7)
     if config.pages.key and not config.pages.cert:
         raise ConfigError("pages.key is given without pages.cert. Give both, or neither.")
     host = split_address(config.pages.listen)[0]
-    if not config.pages.cert and host not in ("127.0.0.1", "::1", "localhost"):
+    if not config.pages.cert and host not in _LOCAL:
         raise ConfigError(
             "The staff pages may leave this machine only with a certificate. "
             "Give pages.cert and pages.key, or listen on 127.0.0.1."
@@ -245,6 +264,26 @@ def _check_source(config: Config) -> None:
                 f"prepare[{i}] would fit every study. Say which: calling_aet, station, modality, study_description or"
                 " series_description."
             )
+
+
+def _check_hl7(given: Hl7Section) -> None:
+    """HL7 is plain text without a password: beyond this machine only named peers may send."""
+    networks_of(given.allow)
+    if given.listen and not given.allow and split_address(given.listen)[0] not in _LOCAL:
+        raise ConfigError(
+            "hl7.listen leaves this machine, so hl7.allow must say which addresses may send. Give them, or listen on"
+            " 127.0.0.1."
+        )
+    if given.adt and not split_address(given.adt)[1]:
+        raise ConfigError("hl7.adt needs the port of the interface. Correct it and start again.")
+
+
+def networks_of(allow: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """The networks of `hl7.allow`. Raises `ConfigError`."""
+    try:
+        return [ipaddress.ip_network(entry, strict=False) for entry in allow]
+    except ValueError:
+        raise ConfigError("hl7.allow has an entry that is no address and no network. Correct it.") from None
 
 
 def _check_tls(section: str, given: DicomSection | PacsSection | WorklistSection | SourceSection) -> None:
@@ -327,6 +366,12 @@ policy = {identity}              # "prefix": the sender's number behind the send
 # [worklist]                     # this hospital's modality worklist, where staff look for the patient; as [pacs]
 # aet = "RIS"
 # address = "127.0.0.1:105"
+
+[hl7]                  # HL7 v2 by MLLP: plain text, inside the hospital only (docs/operate/gateway.md)
+# listen = "127.0.0.1:2575"    # reports (ORU^R01) come in here and go with the images of their study
+# allow = ["10.1.2.3"]         # who may send; needed for any other address than this machine's
+# adt = "10.1.2.3:6661"        # who is told when staff learn who a patient is (ADT^A40, ADT^A08)
+# facility = "LAKESIDE"        # MSH-4; adt_application and adt_facility are MSH-5 and MSH-6
 
 [policy]
 offer_seconds = 7200   # how long the patient may take to answer

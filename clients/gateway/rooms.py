@@ -27,6 +27,7 @@ from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.dicom.worklist import Worklist
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
+from clients.gateway.hl7.service import Hl7Service
 from clients.gateway.lock import FolderLock
 from clients.gateway.log import about
 from clients.gateway.peers.dispatch import Dispatch
@@ -48,6 +49,7 @@ from clients.gateway.sending.imports import Imports
 from clients.gateway.sending.offers import Offers, SiteWords
 from clients.gateway.sending.packer import Packer
 from clients.gateway.sending.reminder import Reminder
+from clients.gateway.sending.reports import Reports
 from clients.gateway.sending.studies import Arrival, Studies
 from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
@@ -116,6 +118,8 @@ class Rooms:
             self.db, self.vault, self.identity, self.clock, self.random, self.outgoing, self.changed
         )
         self.imports = Imports(self.db, self.clock, self.studies, self.offers, self.outgoing)
+        self.reports = Reports(self.db, self.clock, self.studies, c.site.name)
+        self.hl7 = Hl7Service(c.hl7, self.db, self.clock, self.reports, self.folder, self.arrived, self.changed)
         self.archive = ArchiveRooms(
             c, self.folder, self.db, self.clock, self.studies, self.pins, self.arrived, self.changed,
             receives=self._dicom,
@@ -161,6 +165,9 @@ class Rooms:
         self.dispatch = Dispatch(
             self.db, self.relay, self.pins, self.doors, self.offers, self.inbox, self.clock
         )
+        ends.push_async_callback(self.hl7.stop)
+        if self._dicom:
+            await self.hl7.start()
         await self._open_dicom(ends)
 
     async def _open_dicom(self, ends: AsyncExitStack) -> None:
@@ -210,6 +217,7 @@ class Rooms:
             "time": self._watch_time,
             "reminder": self.reminder.run,
             "prekeys": self._renew_prekeys,
+            **self.hl7.loops(),
             **self.archive.loops(),
         }
         if self.scp is not None:
