@@ -6,8 +6,8 @@ decided what happens then, before anything is sent.
 
 - *Never raced.* One UID at one destination is in the hands of one delivery at a time (`alone`). Whoever comes second
   waits, and then sees what the first one's outcome was: its results are booked before they are looked at.
-- *What counts as there* is the newest row of another transfer that is `stored`, `sending` or gave up without an answer.
-  A row that was refused, or that the PACS has lost since, says nothing.
+- *What counts as there* is the newest row of another transfer that is `stored`, gave up without an answer, or is
+  `sending` without a delivery that knows better. A row that was refused, or that the PACS lost since, says nothing.
 - *The same* is: the same SHA-256 of the original data set, filed under the same number of the same issuer. When it was
   coerced and by whose leave is no difference; that is in the stored image's own record. So a study that is sent again
   is the same while the policy, the sender's code and, under `match`, the choice of staff are what they were. Two
@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping
 from typing import Literal
 from weakref import WeakValueDictionary
 
@@ -122,31 +122,39 @@ class Holdings:
         """What another transfer has brought under `uid`; None where nobody has. For who is `alone` with it."""
         if (ledger.destination, uid) not in self._shared:
             return None
-        await self._booked(ledger)
-        return await self._db.run(lambda con: _held(con, ledger, uid, digest))
-
-    async def _booked(self, own: Ledger) -> None:
-        """All that other deliveries know is in the database, once there is room for it."""
-        for other in [x for x in self._open if x.tid != own.tid and x.destination == own.destination]:
-            while True:
-                try:
-                    await other.flush()
-                    break
-                except DiskFullError:
-                    await asyncio.sleep(REST)
+        others = [x for x in self._open if x.tid != ledger.tid and x.destination == ledger.destination]
+        for other in others:
+            await _book(other)
+        # whoever is at work has not sent what it has not in hand, whatever it has marked
+        unsent = {bytes(x.tid): x.unknown for x in others}
+        return await self._db.run(lambda con: _held(con, ledger, uid, digest, unsent))
 
 
-def _held(con: Con, own: Ledger, uid: str, digest: Digest) -> Held | None:
+async def _book(ledger: Ledger) -> None:
+    """All that its delivery knows is in the database, once there is room for it."""
+    while True:
+        try:
+            await ledger.flush()
+            return
+        except DiskFullError:
+            await asyncio.sleep(REST)
+
+
+def _held(
+    con: Con, own: Ledger, uid: str, digest: Digest, unsent: Mapping[bytes, Container[int]]
+) -> Held | None:
     found = rows(
         con,
         "SELECT * FROM ledger WHERE destination=? AND sop_uid=? AND tid<>? AND (state IN ('stored','sending')"
-        " OR state='failed' AND note='unknown') ORDER BY at DESC, rowid DESC LIMIT 1",
+        " OR state='failed' AND note='unknown') ORDER BY at DESC, rowid DESC",
         (own.destination, uid, own.tid),
     )
-    if not found:
-        return None
-    (row,) = found
-    return Held(_same(con, own.tid, digest, row), row["proof"], row["status"], row["at"])
+    for row in found:
+        tid = bytes(row["tid"])
+        if row["state"] == "sending" and tid in unsent and row["no"] not in unsent[tid]:
+            continue
+        return Held(_same(con, own.tid, digest, row), row["proof"], row["status"], row["at"])
+    return None
 
 
 def _same(con: Con, tid: Tid, digest: Digest, row: sqlite3.Row) -> bool:
