@@ -7,6 +7,7 @@ TABLE = {
     #                   clerk  clinician pacs-admin privacy-officer
     "desk.read":        (True,  True,  True,  False),
     "study.close":      (True,  False, True,  False),
+    "archive.find":     (True,  False, True,  False),
     "transfer.send":    (True,  False, True,  False),
     "transfer.stop":    (True,  False, True,  False),
     "transfer.reopen":  (True,  False, True,  False),

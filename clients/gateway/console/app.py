@@ -17,9 +17,20 @@ from aiohttp import web
 from clients.gateway.clock import Clock, SystemClock
 from clients.gateway.console import roles
 from clients.gateway.console.assets import Assets
+from clients.gateway.console.findings import Findings
 from clients.gateway.console.live import Pulse
 from clients.gateway.console.once import Once
-from clients.gateway.console.pages import audit, desk, sign, sites, status, study, transfer, transfers
+from clients.gateway.console.pages import (
+    archive,
+    audit,
+    desk,
+    sign,
+    sites,
+    status,
+    study,
+    transfer,
+    transfers,
+)
 from clients.gateway.console.problems import Problem, problem_of
 from clients.gateway.console.qr import svg
 from clients.gateway.console.searches import Searches
@@ -50,6 +61,8 @@ PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     (f"/studies/{_ID}", "desk.read", study.show),
     (f"/transfers/{_ID}", "transfer.read", transfer.show),
     (f"/transfers/{_ID}/stop", "transfer.stop", transfer.confirm_stop),
+    ("/archive", "archive.find", archive.show),
+    (f"/pulls/{_ID}", "archive.find", archive.pull),
     ("/sent", "sent.read", transfers.sent),
     ("/inbox", "inbox.read", transfers.inbox),
     ("/sites", "sites.read", sites.show),
@@ -63,6 +76,11 @@ ACTIONS: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("/desk", "desk.read", "search", desk.search),
     (f"/studies/{_ID}/close", "study.close", "close-study", study.close),
     (f"/studies/{_ID}/send", "transfer.send", "send", study.send),
+    (f"/studies/{_ID}/offer", "transfer.send", "offer-prepared", archive.offer),
+    (f"/studies/{_ID}/dismiss", "transfer.send", "dismiss-prepared", archive.dismiss),
+    ("/archive", "archive.find", "search-archive", archive.find),
+    ("/archive/get", "archive.find", "get-study", archive.get),
+    (f"/pulls/{_ID}/stop", "archive.find", "stop-pull", archive.stop),
     (f"/transfers/{_ID}/stop", "transfer.stop", "stop", transfer.stop),
     (f"/transfers/{_ID}/reopen", "transfer.reopen", "reopen", transfer.reopen),
 )
@@ -89,6 +107,7 @@ def build(engine: Engine, *, secure: bool, clock: Clock | None = None) -> web.Ap
     app = web.Application(client_max_size=LARGEST_FORM, middlewares=[_problems])
     console = _console(engine, clock or SystemClock(), secure=secure)
     app[CONSOLE] = console
+    app[archive.FINDINGS] = Findings()
     assets = Assets()
     console.templates.globals.update(
         asset=assets.address, qr=svg, roles=roles, nonce=lambda: secrets.token_hex(8)
