@@ -69,10 +69,10 @@ class Site:
 
 
 class World:
-    """All parties; `base` holds a folder for each."""
+    """All parties; `base` holds a folder for each. `commit` is how the receiver's PACS is asked after the last image."""
 
-    def __init__(self, base: Path) -> None:
-        self.base = base
+    def __init__(self, base: Path, commit: str = "auto") -> None:
+        self.base, self._commit = base, commit
         self.sender, self.receiver = Site(base / "sender"), Site(base / "receiver")
         self.relay_config = Config(listen="127.0.0.1:0", data=base / "relay", access_log=False)
         self.pacs_folder = base / "pacs"
@@ -94,6 +94,8 @@ class World:
             )
             site.card = folders.own_card(site.folder, identity)  # type: ignore[attr-defined]
             enroll(self.relay_config.data, site.card)  # type: ignore[attr-defined]
+        settings = self.receiver.folder / "gateway.toml"
+        settings.write_text(settings.read_text().replace('# commit = "auto"', f'commit = "{self._commit}"'))
         for site in (self.sender, self.receiver):
             await site.open()
         await self.sender.engine.pin_peer(self.receiver.card, "test")  # type: ignore[attr-defined]

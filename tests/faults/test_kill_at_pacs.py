@@ -89,24 +89,41 @@ def audit(world: Programs, view: TransferView) -> str:
     return str(detail)
 
 
-@pytest.mark.peer
-@pytest.mark.parametrize("pacs", [orthanc, dcmqrscp])
-async def test_a_pacs_with_queries_gets_nothing_twice(
-    everybody: Programs, tap: Tap, tmp_path: Path, pacs: Callable[[Path], AbstractContextManager[int]]
-) -> None:
-    sent = write_study(tmp_path / "study", instances=16, side=128)
-    with pacs(tmp_path / "pacs") as port:
+async def nothing_twice(
+    world: Programs, tap: Tap, folder: Path, pacs: AbstractContextManager[int]
+) -> tuple[TransferView, set[str], int]:
+    """The transfer, the images that were not known of at the restart, and how many images there are."""
+    sent = write_study(folder / "study", instances=16, side=128)
+    with pacs as port:
         tap.target = port
-        view = await everybody.offer(tmp_path / "study")
-        unknown = await killed_between_answer_and_commit(everybody, tap, view)
-        await everybody.receiver.start()
-        end = await everybody.sender.until(view.tid, "COMPLETE", "PARTIAL")
-    assert (end.state, end.stored, end.gaps, end.proof) == ("COMPLETE", len(sent), 0, "store")
+        view = await world.offer(folder / "study")
+        unknown = await killed_between_answer_and_commit(world, tap, view)
+        await world.receiver.start()
+        end = await world.sender.until(view.tid, "COMPLETE", "PARTIAL")
+    assert (end.state, end.stored, end.gaps) == ("COMPLETE", len(sent), 0)
     assert tap.sent == tap.answered == dict.fromkeys(sent, 1)
-    assert tap.queries == len(unknown)
-    there = await everybody.receiver.until(view.tid, "COMPLETE")
-    assert there.sentence == "Every image is in the PACS."
-    assert audit(everybody, view) == f"gaps 0, found {len(unknown)}, sent again 0"
+    there = await world.receiver.until(view.tid, "COMPLETE")
+    assert (there.sentence, there.proof) == ("Every image is in the PACS.", end.proof)
+    return end, unknown, len(sent)
+
+
+@pytest.mark.peer
+async def test_a_pacs_with_queries_gets_nothing_twice(everybody: Programs, tap: Tap, tmp_path: Path) -> None:
+    """It is asked for what is not known before anything is sent, and for the rest at the end: it cannot commit."""
+    end, _, count = await nothing_twice(everybody, tap, tmp_path, dcmqrscp(tmp_path / "pacs"))
+    assert (end.proof, tap.queries) == ("find", count)
+    assert audit(everybody, end) == f"gaps 0, found {count}, sent again 0"
+
+
+@pytest.mark.peer
+async def test_a_pacs_that_commits_gets_nothing_twice(
+    everybody: Programs, tap: Tap, tmp_path: Path
+) -> None:
+    """It is asked for what is not known, and answers for all at the end."""
+    knows = {"us": ("RECEIVER", "127.0.0.1", everybody.receiver.dicom_port)}
+    end, unknown, count = await nothing_twice(everybody, tap, tmp_path, orthanc(tmp_path / "pacs", knows=knows))
+    assert (end.proof, tap.queries) == ("commit", len(unknown))
+    assert audit(everybody, end) == f"gaps 0, found 0, sent again 0, committed {count}"
 
 
 async def test_a_pacs_without_queries_gets_the_unknown_again(

@@ -31,8 +31,10 @@ OK = 0x0000
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """With a gateway that waits a second for an answer, and not long before it tries again; the PACS is ours."""
-    made = World(tmp_path_factory.mktemp("pacs"))
+    """With a gateway that waits a second for an answer, and not long before it tries again, and asks nothing after the
+    last image; the PACS is ours.
+    """
+    made = World(tmp_path_factory.mktemp("pacs"), commit="never")
     with pytest.MonkeyPatch.context() as patch:
         quick = partial(Destination, response=1.0, stall=1.0, association=5.0)
         patch.setattr(destinations, "Destination", quick)
