@@ -46,7 +46,8 @@ class Running:
 
     @property
     def files(self) -> list[Path]:
-        return sorted((self.spool / "incoming").iterdir())
+        """Every file that holds something, also one that is half there."""
+        return sorted(p for p in (self.spool / "incoming").rglob("*") if p.is_file() and p.stat().st_size)
 
 
 @contextlib.asynccontextmanager

@@ -163,8 +163,11 @@ class _Scp:
 
     def tidy(self) -> None:
         """Nothing half written is left; whole instances are ours to delete."""
-        for path in (self.folder / "incoming").iterdir():
-            path.unlink()
+        for path in (self.folder / "incoming").rglob("*"):
+            if path.suffix == ".dcm":
+                path.unlink()
+            elif path.is_file() and path.stat().st_size:
+                raise Broken("wrong", "half an instance was left")
 
 
 @cache

@@ -309,7 +309,8 @@ def silent(world: Programs, m: Maker, *more: Path) -> None:
 
 def nothing_half(world: Programs) -> None:
     """Every file that is kept has its row, whole; nothing is left on the way; nothing got out."""
-    incoming = {p.name for p in (world.sender.folder / "incoming").iterdir()}
+    files = [p for p in (world.sender.folder / "incoming").rglob("*") if p.is_file()]
+    incoming = {p.name for p in files if p.stat().st_size}  # a name that waits for an instance is empty
     assert incoming == {row[0] for row in query(world.sender.folder, "SELECT file FROM instances")}
     refused = {p.name for p in (world.sender.folder / "refused").iterdir()}
     assert refused == {row[0] for row in query(world.sender.folder, "SELECT file FROM refusals")}

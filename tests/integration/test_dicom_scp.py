@@ -216,11 +216,13 @@ async def test_a_full_disk_loses_nothing_and_keeps_no_half(tmp_path: Path) -> No
 async def test_what_an_earlier_life_left_is_swept_or_found(tmp_path: Path) -> None:
     async with running(tmp_path) as scp:
         assert await store(scp.port, instance()) == 0
-    (tmp_path / "incoming" / "half.part").write_bytes(b"half")
+    lost = tmp_path / "incoming" / ".landing-of-somebody-who-died"
+    lost.mkdir()
+    (lost / "half").write_bytes(b"half")
     (tmp_path / "incoming" / "other.dcm").write_bytes(b"no file of ours")
     whole = [p.name for p in scp.files if p.suffix == ".dcm" and p.name != "other.dcm"]
     async with running(tmp_path) as scp:
-        assert not (tmp_path / "incoming" / "half.part").exists()
+        assert not lost.exists()
     assert [found.name for found in scan(tmp_path)] == whole
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from clients.gateway.dicom import berths
 from clients.gateway.errors import AbsentError
 from clients.gateway.sending import studies as module
-from clients.gateway.sending.studies import Adopted, Arrival
+from clients.gateway.sending.studies import Adopted, Arrival, Studies
 from tests.gateway_kit import DAY, HOUR, NOW, PATIENCE, House, StillClock, an_instance, eventually, running
 from tests.image_kit import EXPLICIT, IMPLICIT
 from transfer.ids import SiteId
@@ -214,6 +216,21 @@ async def test_files_without_a_row_are_adopted_at_the_start(house: House) -> Non
         await eventually(lambda: _all_there(house, 40))
     assert await counts(house) == (40, 1)
     assert names(house.studies.incoming) == {p.name for p in kept} | {"half.part"}
+
+
+async def test_what_an_earlier_life_left_in_incoming_is_tidied_before_anybody_looks(house: House) -> None:
+    """A row may know a file by a name that a power cut took back; half an import is of no use."""
+    incoming = house.studies.incoming
+    whole = house.file()
+    raw = whole.read_bytes()
+    own = incoming / ".landing-0"
+    own.mkdir()
+    (own / "aa").write_bytes(berths.seal(len(raw), zlib.crc32(raw[berths.SEAL :])) + raw[berths.SEAL :])
+    (own / "bb").write_bytes(raw)
+    (incoming / "half.part").write_bytes(b"not whole")
+    Studies(house.db, house.clock, incoming.parent, house.studies._arrived, house.studies._changed)
+    assert names(incoming) == {"aa.dcm"}
+    assert (incoming / "aa.dcm").read_bytes()[berths.SEAL :] == raw[berths.SEAL :]
 
 
 async def _all_there(house: House, n: int) -> bool:

@@ -1,9 +1,10 @@
 """Where a data set lands as it arrives: a file that is whole and on disk before the peer is told so.
 
-`Landing` stands where pynetdicom would collect a data set in memory. Each fragment goes to
-`incoming/<random>.part` at once, behind file meta of ours, so memory stays the same whatever the instance's
-size. `settle` forces it to disk and gives it its final name; after that, and only then, the peer gets 0x0000.
-Whatever does not get so far is swept at the next start.
+`Landing` stands where pynetdicom would collect a data set in memory. Each fragment goes to a berth in `incoming`
+at once (see `berths`), behind file meta of ours, so memory stays the same whatever the instance's size, and the
+disk writes while the peer still sends. `settle` seals the file, forces it to disk, its name being there already, and
+gives it its final one; after that, and only then, the peer gets 0x0000. Whatever does not get so far is cleared at
+the next start; what was sealed, and whole, is kept then, since its peer may have been answered.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from clients.gateway.dicom.berths import SEAL, Berths, force, recover, seal, start_writing
 from clients.gateway.dicom.header import IDENTITY, check_identity
 from clients.gateway.dicom.part10 import FileMeta, encode_meta, write_all
 from clients.gateway.dicom.refusals import refuse
@@ -25,10 +27,12 @@ from clients.gateway.dicom.structure import read_elements
 from clients.gateway.dicom.upper_layer import TooLongError
 from clients.gateway.errors import IntakeError
 
-PART, WHOLE = ".part", ".dcm"
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _LOOK_EACH = 2**22
 """Bytes between two looks at the disk's margin: many large instances at once must not eat it up."""
+_EARLY = 2**17
+"""Bytes from which the disk is told to begin."""
+_PAGE = 2**12
+"""Where that begins: the page in front of it is written once, with its seal."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -39,22 +43,20 @@ class Folder:
         self.path, self.min_free, self.max_instance = path, min_free, max_instance
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDONLY)
+        self.berths = Berths(path)
 
-    def sweep(self) -> int:
-        """Deletes what an earlier life left unfinished; returns how many."""
-        left = [name for name in os.listdir(self.path) if name.endswith(PART)]
-        for name in left:
-            os.unlink(self.path / name)
-        return len(left)
+    def sweep(self) -> tuple[int, int]:
+        """Keeps what an earlier life had whole, and clears the rest; returns how many of each. Raises `OSError`."""
+        return recover(self.path)
+
+    def close(self) -> None:
+        """Nothing lands here any more, and nothing that is of no use stays."""
+        self.berths.close()
 
     def has_room(self) -> bool:
         """Whether the disk is above its margin."""
         disk = os.fstatvfs(self._fd)
         return disk.f_bavail * disk.f_frsize >= self.min_free
-
-    def force(self) -> None:
-        """The names in this folder are on disk. Raises `OSError`."""
-        os.fsync(self._fd)
 
 
 class Announced(msgspec.Struct, frozen=True):
@@ -88,7 +90,8 @@ class Landing(io.BytesIO):
         self._fd = -1
         self._failed: IntakeError | None = None
         self._name = ""
-        self._look_at = 0
+        self._look_at = self._crc = 0
+        self._started = _PAGE
         self.size = 0
         """Bytes of the data set so far."""
 
@@ -113,15 +116,23 @@ class Landing(io.BytesIO):
             self._look_at = self.size + _LOOK_EACH
             if not self._folder.has_room():
                 raise refuse("disk-full")
-        if self._fd >= 0:
+        if self._fd < 0:
+            what = self._announced()
+            head = encode_meta(what.sop_class, what.sop_uid, what.syntax)
+            self.meta = FileMeta(what.sop_class, what.sop_uid, what.syntax, len(head))
+            self._name, self._fd = self._folder.berths.take()
+            self._crc = zlib.crc32(head[SEAL:])
+            write_all(self._fd, head, data)
+        else:
             write_all(self._fd, data)
-            return
-        what = self._announced()
-        head = encode_meta(what.sop_class, what.sop_uid, what.syntax)
-        self.meta = FileMeta(what.sop_class, what.sop_uid, what.syntax, len(head))
-        self._name = secrets.token_hex(16)
-        self._fd = os.open(self._folder.path / (self._name + PART), _FLAGS, 0o600)
-        write_all(self._fd, head, data)
+        self._crc = zlib.crc32(data, self._crc)
+        if (end := self._end) - self._started >= _EARLY:
+            start_writing(self._fd, self._started, end)
+            self._started = end
+
+    @property
+    def _end(self) -> int:
+        return self.meta.data_offset + self.size
 
     def _fail(self, why: IntakeError) -> None:
         """It will not be stored; `why` is told at the end of the message."""
@@ -134,25 +145,24 @@ class Landing(io.BytesIO):
             raise self._failed
         if self._fd < 0:
             raise refuse("dicom-truncated")
-        end = self.meta.data_offset + self.size
-        found = read_elements(self._read, self.meta.data_offset, end, self.meta.syntax, IDENTITY)
+        found = read_elements(self._read, self.meta.data_offset, self._end, self.meta.syntax, IDENTITY)
         check_identity(found, self.meta)
 
     def _read(self, at: int, length: int) -> bytes:
         return os.pread(self._fd, length, at)
 
     def settle(self) -> str:
-        """The file is on disk under its final name, which is returned. Raises `IntakeError`; then nothing is left."""
+        """The file is on disk under its final name, which is returned. Raises `IntakeError`; nothing is left then."""
         try:
-            os.fsync(self._fd)
-            os.rename(self._folder.path / (self._name + PART), self._folder.path / (self._name + WHOLE))
-            self._folder.force()
+            os.pwrite(self._fd, seal(self._end, self._crc), 0)
+            force(self._fd)
+            name = self._folder.berths.leave(self._name)
         except OSError as why:
             self.discard()
             raise _refusal(why) from None
         os.close(self._fd)
         self._fd = -1
-        return self._name + WHOLE
+        return name
 
     def discard(self) -> None:
         """Takes the file away, unless it has settled."""
@@ -160,8 +170,7 @@ class Landing(io.BytesIO):
             return
         os.close(self._fd)
         self._fd = -1
-        for end in (PART, WHOLE):
-            (self._folder.path / (self._name + end)).unlink(missing_ok=True)
+        self._folder.berths.clear(self._name)
 
 
 def _refusal(why: OSError) -> IntakeError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from clients.gateway.dicom.berths import recover
 from clients.gateway.dicom.scp import INCOMING, Received, ScpConfig, StorageScp, scan
 from clients.gateway.errors import GatewayError
 
@@ -43,6 +44,8 @@ class BundledPacs:
     async def start(self) -> tuple[str, int]:
         """Listens; returns where. Raises `GatewayError`."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / INCOMING).mkdir(mode=0o700, exist_ok=True)
+        await asyncio.to_thread(recover, self.folder / INCOMING)
         self.stored = await asyncio.to_thread(scan, self.folder)
         address = await self._scp.start()
         self._taking = asyncio.create_task(self._take())

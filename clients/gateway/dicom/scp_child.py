@@ -305,6 +305,7 @@ def main() -> None:
         pass
     server.close()
     receiver.finish()
+    folder.close()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ in memory before the first byte is on the wire. Here it
 - sleeps in one `poll` on the peer and on our own side, and wakes at once for either;
 - reads a PDU into one buffer of its exact size, and hands on views of it;
 - refuses a PDU longer than was agreed (PS3.8 D.1) before it reads it, and gives each PDU a deadline;
-- queues a bounded number of PDUs, so a slow peer slows the sender instead of filling its memory.
+- queues a bounded number of PDUs, so a slow peer slows the sender instead of filling its memory;
+- reads, serves and answers a C-STORE-RQ that has nothing unusual about it without a `Dataset` in between.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ from typing import Any
 
 import pynetdicom.ae
 import pynetdicom.association
+import pynetdicom.dimse_messages
 import pynetdicom.transport
 from pynetdicom import _config, evt
 from pynetdicom.association import Association as _Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import decode
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
-from clients.gateway.dicom.commands import encode_store_response
+from clients.gateway.dicom.commands import Command, decode_store_request, encode_store_response
 from clients.gateway.dicom.wire import Socket
 
 MAX_PDU = 131072
@@ -52,6 +55,8 @@ _IDLE_WAIT = 0.05
 _P_DATA_TF = 0x04
 _HEAD = struct.Struct(">BBL")
 _ITEM = struct.Struct(">LB")
+_HANDLER_FAILED = 0xC211
+"""What pynetdicom answers for a handler that raises."""
 
 
 class TooLongError(Exception):
@@ -307,7 +312,35 @@ class Dimse(DIMSEServiceProvider):  # type: ignore[misc]
         """Serves a C-STORE in the thread that received it: handing it to another one and back costs as much again."""
         while not self.assoc.is_established and self.assoc.is_alive():  # our A-ASSOCIATE-AC was just sent
             time.sleep(0.001)
-        self.assoc._serve_request(message, context)
+        if isinstance(message, _Stored):
+            self.assoc.serve_store(message, context)
+        else:
+            self.assoc._serve_request(message, context)
+
+
+class _Stored(C_STORE):  # type: ignore[misc]
+    """The indication of a C-STORE-RQ in which every element is as it should be."""
+
+
+def _decode_command(encoded: BytesIO, implicit: bool, little: bool) -> Any:
+    """A command set: a `Command`, or for what that is not made for, a `Dataset`."""
+    found = decode_store_request(encoded.getvalue())
+    return decode(encoded, implicit, little) if found is None else found
+
+
+def _to_primitive(message: DIMSEMessage) -> Any:
+    """The indication of a C-STORE-RQ (PS3.7 9.1.1)."""
+    command = message.command_set
+    if not isinstance(command, Command):
+        return DIMSEMessage.message_to_primitive(message)
+    stored = _Stored()
+    stored.MessageID, stored.Priority = command.MessageID, command.Priority
+    stored._affected_sop_class_uid = command.AffectedSOPClassUID
+    stored._affected_sop_instance_uid = command.AffectedSOPInstanceUID
+    stored.MoveOriginatorApplicationEntityTitle = command.get("MoveOriginatorApplicationEntityTitle")
+    stored.MoveOriginatorMessageID = command.get("MoveOriginatorMessageID")
+    stored.DataSet, stored._context_id = message.data_set, message.context_id
+    return stored
 
 
 class Association(_Association):  # type: ignore[misc]
@@ -326,6 +359,21 @@ class Association(_Association):  # type: ignore[misc]
     def landing(self, message: DIMSEMessage) -> BytesIO:
         """Where the data set of `message` is written as it arrives."""
         return _Capped()
+
+    def serve_store(self, request: Any, context: int) -> None:
+        """Has a C-STORE handled, and answers it."""
+        if self._sent_release:
+            return
+        about = {"request": request, "context": self._accepted_cx[context].as_tuple}
+        try:
+            status = int(evt.trigger(self, evt.EVT_C_STORE, about))
+        except Exception:
+            status = _HANDLER_FAILED
+        if self.is_established:
+            answer = encode_store_response(
+                request.MessageID, request.AffectedSOPClassUID, request.AffectedSOPInstanceUID, status
+            )
+            self.dul.send_pdu(p_data(context, b"\x03" + answer))
 
     def _run_reactor(self) -> None:
         """Serves what the peer asks for until it releases, aborts, goes silent or away (PS3.8 9.2)."""
@@ -352,4 +400,6 @@ def install(association: type[Association]) -> None:
     pynetdicom.ae.Association = association
     pynetdicom.transport.AssociationSocket = Socket
     pynetdicom.ae.AssociationSocket = Socket
+    pynetdicom.dimse_messages.decode = _decode_command
+    C_STORE_RQ.message_to_primitive = _to_primitive
     _config.LOG_HANDLER_LEVEL = "none"

@@ -26,6 +26,7 @@ import msgspec
 import structlog
 
 from clients.gateway.clock import Clock, Signal
+from clients.gateway.dicom.berths import recover
 from clients.gateway.dicom.header import InstanceHeader, read_header
 from clients.gateway.errors import AbsentError, GatewayError, ImportingError
 from clients.gateway.sending.closing import close_quiet, is_pulled
@@ -63,6 +64,21 @@ class _Read(msgspec.Struct, frozen=True):
     hash: bytes
 
 
+def _tidy(incoming: Path) -> None:
+    """Before anybody writes or reads there: what had landed when an earlier life ended has its name, which a row may
+    know already; what was being imported is half.
+    """
+    try:
+        kept, _ = recover(incoming)
+        for part in incoming.glob("*.part"):
+            part.unlink()
+    except OSError as why:  # the SCP tries again, and says so
+        log.error("the folder of what arrived cannot be tidied", kind=type(why).__name__)
+    else:
+        if kept:
+            log.info("kept what had arrived before a crash", instances=kept)
+
+
 class Studies:
     """Adopts files, closes studies, forgets them when their time is over."""
 
@@ -72,6 +88,7 @@ class Studies:
         self.incoming, self.refused = folder / "incoming", folder / "refused"
         for path in (self.incoming, self.refused):
             path.mkdir(mode=0o700, exist_ok=True)
+        _tidy(self.incoming)
         self._queue: asyncio.Queue[tuple[Arrival, asyncio.Future[Adopted]]] = asyncio.Queue(1000)
         self._early: dict[str, Adopted] = {}
         self._owing = False
