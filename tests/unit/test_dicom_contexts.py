@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pydicom.uid import AllTransferSyntaxes
 
-from clients.gateway.dicom.contexts import MAX_CONTEXTS, SYNTAXES, Plan, preferred
+from clients.gateway.dicom.contexts import MAX_CONTEXTS, SYNTAXES, Plan, is_storage, preferred
 
 
 def test_every_transfer_syntax_that_pydicom_knows_is_taken() -> None:
@@ -28,3 +28,18 @@ def test_pairs_beyond_one_association_go_on_another_and_stay_there() -> None:
     assert plan.add(pairs[-1]) == 1
     assert plan.contexts(0) == tuple(pairs[:MAX_CONTEXTS])
     assert plan.contexts(1) == tuple(pairs[MAX_CONTEXTS:])
+
+
+def test_what_is_stored_and_what_is_a_service() -> None:
+    stored = {
+        "1.2.840.10008.5.1.4.1.1.2": "CT Image", "1.2.840.10008.5.1.4.38.1": "Hanging Protocol",
+        "1.2.840.10008.5.1.1.30": "Hardcopy Color Image, retired", "1.2.840.113619.4.30": "private",
+        "1.2.840.10008.5.1.4.1.1.999": "of a later edition",
+    }  # fmt: skip
+    services = {
+        "1.2.840.10008.5.1.4.31": "worklist", "1.2.840.10008.5.1.4.1.2.2.1": "Study Root FIND",
+        "1.2.840.10008.1.20.2": "commitment, pull model", "1.2.840.10008.3.1.2.3.3": "performed procedure step",
+        "1.2.840.10008.1.2.1": "a transfer syntax", "1.2.840.10008.3.1.1.1": "the application context",
+    }  # fmt: skip
+    assert [about for uid, about in stored.items() if not is_storage(uid)] == []
+    assert [about for uid, about in services.items() if is_storage(uid)] == []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
-from pydicom.uid import AllTransferSyntaxes
+from pydicom.uid import UID, AllTransferSyntaxes
 
 from clients.gateway.dicom.structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
@@ -33,6 +33,14 @@ Endian around the pixels, save Implicit VR and Big Endian (PS3.5 10, A)."""
 def preferred(syntaxes: Iterable[str]) -> str:
     """The first of a peer's transfer syntaxes that is known here, or ""."""
     return next((s for s in map(str, syntaxes) if s in SYNTAXES), "")
+
+
+def is_storage(sop_class: str) -> bool:
+    """Whether instances of a class are stored. One that PS3.6 does not name, private or newer, may be."""
+    uid = UID(sop_class)
+    if uid.name in (uid, ""):
+        return True
+    return uid.type == "SOP Class" and "Storage" in uid.name and not uid.name.startswith("Storage Commitment")
 
 
 def plain(syntaxes: Iterable[str]) -> str:

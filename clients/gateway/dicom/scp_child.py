@@ -19,7 +19,8 @@ from pynetdicom.sop_class import Verification
 
 from clients.gateway.dicom.child import Owner
 from clients.gateway.dicom.commitment import MAX_REPORT, PUSH_MODEL, read_event
-from clients.gateway.dicom.contexts import plain, preferred
+from clients.gateway.dicom.contexts import is_storage, plain, preferred
+from clients.gateway.dicom.finder import STUDY_ROOT
 from clients.gateway.dicom.guard import NOT_TRUSTED, TOO_MANY, Gate, GuardedServer, Pace, admit
 from clients.gateway.dicom.landing import Announced, Folder, Held, Landing
 from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION, is_uid
@@ -41,6 +42,8 @@ from clients.gateway.errors import ConfigError, IntakeError
 
 NO_SUCH_CLASS, INVALID_ARGUMENT = 0x0118, 0x0115
 """Of a report that is none (PS3.7 C.5.7, C.5.3)."""
+_SERVED = frozenset({str(Verification), PUSH_MODEL})
+"""What is served beside storage."""
 _LAST_ANSWERS = 2.0
 """Seconds that instances which are whole have to be answered after the owner said stop."""
 
@@ -151,6 +154,10 @@ class Receiver:
             return
         assoc.dul.socket.socket.settimeout(self._config.stall_seconds)
         for context in request.presentation_context_definition_list:
+            if context.abstract_syntax not in _SERVED and not is_storage(context.abstract_syntax):
+                # pynetdicom takes a class for storage whose keyword it does not have: worklist, for one
+                context.abstract_syntax = STUDY_ROOT  # which it has, and we do not serve: "abstract syntax ..."
+                continue
             syntax = (
                 plain(context.transfer_syntax)
                 if context.abstract_syntax == PUSH_MODEL
