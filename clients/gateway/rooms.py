@@ -191,7 +191,8 @@ class Rooms:
 
     async def _stop_dicom(self) -> None:
         """All children at once: each may be in the middle of an image."""
-        await asyncio.gather(*(room.stop() for room in (self.scp, self.destinations, self.archive) if room is not None))
+        rooms = (self.scp, self.destinations, self.archive, self.transcoder)
+        await asyncio.gather(*(room.stop() for room in rooms if room is not None))
 
     async def close(self) -> None:
         """Stops every loop, waits for what is being written, frees the folder."""

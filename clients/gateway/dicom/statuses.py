@@ -93,6 +93,11 @@ TROUBLES: dict[str, tuple[Kind, str]] = {
         "refused",
         "The PACS does not take this kind of image in this transfer syntax. Ask its administrator to allow it.",
     ),
+    "pacs-syntax": (
+        "refused",
+        "The PACS does not take this image's transfer syntax, and the image has no other form without loss."
+        " Ask its administrator to allow it.",
+    ),
     "pacs-verification": (
         "refused",
         "The PACS answers, but does not allow a C-ECHO. Ask its administrator to allow Verification.",

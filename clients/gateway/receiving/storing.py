@@ -27,7 +27,7 @@ from clients.gateway.receiving.holdings import CONFLICT, CONFLICT_SENTENCE, Held
 from clients.gateway.receiving.ledger import Ledger, Result
 from clients.gateway.receiving.proving import Prover
 from clients.gateway.receiving.settling import RESENT, Answer, Question
-from clients.gateway.receiving.transcoding import Transcoder
+from clients.gateway.receiving.transcoding import Fallback, Transcoder
 from transfer.messages import ItemEntry
 
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
@@ -63,7 +63,8 @@ class Storing:
         alarm: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self.name, self.ledger = name, ledger
-        self._scu, self._transcoder, self._holdings, self._prover = scu, transcoder, holdings, prover
+        self._scu, self._holdings, self._prover = scu, holdings, prover
+        self._fallback = Fallback(transcoder, scu)
         self._clock, self._deadline, self._alarm = clock, deadline, alarm
         self.patient = True
         """Nothing else waits while this one is away."""
@@ -159,7 +160,7 @@ class Storing:
             result = await self._scu.store(ready.path, item.sop_class, item.sop_uid, item.syntax, contexts)
             syntax = ""
             if result.code == "pacs-context":
-                result, syntax = await self._transcoder.store(self._scu, ready.path, item)
+                result, syntax = await self._fallback.store(ready.path, item)
             self._known = self._known or result.kind in ("ok", "warning")
             return result, syntax
 
