@@ -21,7 +21,7 @@ EXPECTED = {
     "relay dismiss": ["DIR", "SITE"],
     "gateway init": [
         "DIR", "--name", "--relay", "--ca-file", "--aet", "--dicom", "--allow-aet", "--http", "--http-cert",
-        "--http-key", "--pacs",
+        "--http-key", "--pacs", "--identity",
     ],
     "gateway run": ["DIR"],
     "gateway card": ["DIR", "--qr"],
