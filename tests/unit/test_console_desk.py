@@ -25,7 +25,7 @@ async def test_the_desk_lists_name_birth_date_time_counts_and_source() -> None:
             assert words in page.text
         assert "No name" in page.text
         assert "3 refused" in page.text
-        assert "Not for clinical use before reconciliation." in page.text
+        assert "The other hospital decides whose images these are." in page.text
         assert page.text.index("DOE, JANE") < page.text.index("TEST, ALPHA"), "the newest first"
 
 

@@ -15,6 +15,7 @@ TABLE = {
     "transfer.read":    (True,  True,  True,  True),
     "sent.read":        (True,  True,  True,  True),
     "inbox.read":       (False, True,  True,  True),
+    "identity.choose":  (False, True,  True,  False),
     "sites.read":       (False, False, True,  False),
     "audit.read":       (False, False, True,  True),
     "audit.export":     (False, False, False, True),

@@ -232,7 +232,7 @@ async def test_what_comes_in_is_sealed_then_opens_series_by_series() -> None:
         assert "From County Hospital" in text
         assert "140 MB of 180 MB here, still sealed, waiting for the yes" in text
         assert "Patient unknown until it is opened" in text
-        assert "Not for clinical use before reconciliation." in text
+        assert "Filed under our own number of the sender's patient." in text
         view = await sent(built)
         incoming(built, state="OPENED", stored=63, total=183, series=view.series, patient_name="DOE, JANE")
         text = await seen(person, built.engine.all_transfers["ab" * 16])

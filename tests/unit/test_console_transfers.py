@@ -35,7 +35,7 @@ async def test_the_inbox_tells_sealed_from_opened_and_ended() -> None:
         assert "CT 2 · Head 5 mm 63/120" in text
         assert "PACS confirmed 688/688" in text
         assert "Never Shown" not in text
-        assert "Not for clinical use before reconciliation." in text
+        assert "Filed under our own number of the sender's patient." in text
         assert built.engine.lines[-1].action == "page:view-inbox"
         text = (await person.open("/sent")).text
         assert "Never Shown" in text

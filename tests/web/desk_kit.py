@@ -164,6 +164,19 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     }
     places = {name: f"/transfers/{(await made.sent(**values)).tid}" for name, values in sending.items()}
     places |= {name: f"/transfers/{made.incoming(**values).tid}" for name, values in receiving.items()}
+    asked = made.incoming(**{**going, **ended, **opened, "ended_at": 0, "state": "OPENED", "why": "identity"})
+    engine.ask_who(asked.tid)
+    filed = made.incoming(**{**ended, **opened, "state": "COMPLETE", "stored": 575})
+    engine.ask_who(
+        filed.tid,
+        state="filed",
+        how="prefix",
+        filed_id="COUNTY2K7Q-4711",
+        others=2,
+        sentence="Filed under our number COUNTY2K7Q-4711.",
+    )
+    places |= {"asked": f"/transfers/{asked.tid}", "filed": f"/transfers/{filed.tid}"}
+    places |= {f"{name} identity": f"{places[name]}/identity" for name in ("asked", "filed")}
     places["stop"] = places["offered"] + "/stop"
     places["study"] = f"/studies/{(await engine.studies())[0].id}"
     places |= {p: f"/{p}" for p in ("desk", "sent", "inbox", "sites", "audit", "status", "nothing-here")}

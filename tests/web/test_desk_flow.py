@@ -113,7 +113,7 @@ async def test_the_inbox_shows_sealed_then_each_series(browser: Browser) -> None
         made.engine.change(view.tid, state="COMPLETE", stored=688, total=688, ended_at=now)
         await expect(page.locator("#inbox")).to_contain_text("PACS confirmed 688/688")
         await expect(page.get_by_role("complementary")).to_contain_text(
-            "Not for clinical use before reconciliation"
+            "Filed under our own number of the sender's patient."
         )
 
 

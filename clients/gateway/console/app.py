@@ -18,12 +18,14 @@ from clients.gateway.clock import Clock, SystemClock
 from clients.gateway.console import roles
 from clients.gateway.console.assets import Assets
 from clients.gateway.console.findings import Findings
+from clients.gateway.console.drafts import Drafts
 from clients.gateway.console.live import Pulse
 from clients.gateway.console.once import Once
 from clients.gateway.console.pages import (
     archive,
     audit,
     desk,
+    identity,
     sign,
     sites,
     status,
@@ -63,6 +65,8 @@ PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     (f"/transfers/{_ID}/stop", "transfer.stop", transfer.confirm_stop),
     ("/archive", "archive.find", archive.show),
     (f"/pulls/{_ID}", "archive.find", archive.pull),
+    (f"/transfers/{_ID}/identity", "identity.choose", identity.show),
+    (f"/transfers/{_ID}/compare", "identity.choose", identity.compare),
     ("/sent", "sent.read", transfers.sent),
     ("/inbox", "inbox.read", transfers.inbox),
     ("/sites", "sites.read", sites.show),
@@ -83,6 +87,10 @@ ACTIONS: Final[tuple[tuple[str, str, str, Action], ...]] = (
     (f"/pulls/{_ID}/stop", "archive.find", "stop-pull", archive.stop),
     (f"/transfers/{_ID}/stop", "transfer.stop", "stop", transfer.stop),
     (f"/transfers/{_ID}/reopen", "transfer.reopen", "reopen", transfer.reopen),
+    (f"/transfers/{_ID}/worklist", "identity.choose", "worklist", identity.search),
+    (f"/transfers/{_ID}/candidate", "identity.choose", "candidate", identity.take),
+    (f"/transfers/{_ID}/identify", "identity.choose", "identify", identity.confirm),
+    (f"/transfers/{_ID}/unknown", "identity.choose", "identify-unknown", identity.unknown),
 )
 """(address, permission, name in the audit log, handler) of each POST but sign-in and sign-out."""
 
@@ -145,6 +153,7 @@ def _console(engine: Engine, clock: Clock, *, secure: bool) -> Console:
         throttle=Throttle(clock),
         trail=Trail(engine),
         searches=Searches(),
+        drafts=Drafts(),
         once=Once(),
         pulse=Pulse(engine),
     )

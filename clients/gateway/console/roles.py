@@ -26,6 +26,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "transfer.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
     "sent.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
     "inbox.read": frozenset({CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
+    "identity.choose": frozenset({CLINICIAN, PACS_ADMIN}),
     "sites.read": frozenset({PACS_ADMIN}),
     "audit.read": frozenset({PACS_ADMIN, PRIVACY_OFFICER}),
     "audit.export": frozenset({PRIVACY_OFFICER}),
@@ -33,7 +34,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "session.end": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
 }
 """`transfer.code`: see the QR and the PIN. `transfer.read` opens the page of a transfer at all; which of the two
-kinds it may show is then `sent.read` or `inbox.read`. The privacy officer reads what was done, and cannot do it."""
+kinds it may show is then `sent.read` or `inbox.read`. `identity.choose`: say whose images a received study is, and
+search the worklist for it. The privacy officer reads what was done, and cannot do it."""
 
 HOME: Final[Mapping[str, str]] = {
     CLERK: "/desk",

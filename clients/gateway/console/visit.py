@@ -24,6 +24,7 @@ import jinja2
 from aiohttp import web
 
 from clients.gateway.clock import Clock
+from clients.gateway.console.drafts import Drafts
 from clients.gateway.console.live import Pulse
 from clients.gateway.console.once import Once
 from clients.gateway.console.problems import (
@@ -60,6 +61,7 @@ class Console:
     throttle: Throttle
     trail: Trail
     searches: Searches
+    drafts: Drafts
     once: Once
     pulse: Pulse
 

@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from clients.gateway.views import TransferView
+from clients.gateway.sending.words import contents, noun
+from clients.gateway.views import SeriesView, StudyView, TransferView
 
 REASONS: Final[Mapping[str, str]] = {
     "transfer": "The patient is being transferred",
@@ -24,6 +25,23 @@ PROOFS: Final[Mapping[str, str]] = {
     "find": "the PACS lists every image (query)",
     "store": "the PACS answered success for every image (C-STORE, or a query after a lost answer)",
 }
+
+
+POLICIES: Final[Mapping[str, tuple[str, str]]] = {
+    "prefix": (
+        "Filed under our own number of the sender's patient.",
+        "It begins with the sender's code, and nobody else has it. Merge it with your patient when you know who it is.",
+    ),
+    "match": (
+        "Nothing is stored before somebody here says who the patient is.",
+        "Compare two identifiers; the sender's number may be another patient's here.",
+    ),
+    "as-is": (
+        "Not for clinical use before reconciliation.",
+        "Filed under the sender's own patient number, unchanged: it may be another patient's here.",
+    ),
+}
+"""What becomes of the patient's number here, by [identity] policy: what it is, and what to do."""
 
 
 class StateWords(msgspec.Struct, frozen=True):
@@ -95,6 +113,9 @@ RECEIVING: Final[Mapping[str, StateWords]] = {
     "DIVERTED": StateWords("Diverted", "ended", 0, "The sending hospital sent it elsewhere instead."),
     "DECLINED": StateWords("Refused here", "bad", 0, "This gateway refused it. Call the sending hospital."),
 }
+ASKED: Final = StateWords(
+    "Opened: who is it?", "wait", 3, "Nothing is stored before somebody here says who this patient is."
+)
 LOCKED: Final = StateWords(
     "Locked", "bad", 2, "Too many wrong PINs. Re-open it to get a new QR code and PIN."
 )
@@ -115,6 +136,8 @@ class Words(msgspec.Struct, frozen=True):
         """The state of a transfer."""
         if view.locked and view.state == "OFFERED":
             return LOCKED
+        if view.identity == "waits" and view.state == "OPENED":
+            return ASKED
         return (SENDING if view.role == "send" else RECEIVING).get(view.state, UNKNOWN)
 
     def steps(self, view: TransferView) -> tuple[str, ...]:
@@ -137,6 +160,18 @@ class Words(msgspec.Struct, frozen=True):
     def count(self, number: int, one: str, many: str = "") -> str:
         """ "1 image", "120 images"."""
         return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+    def contents(self, study: StudyView) -> str:
+        """What a study has: "120 images", "1 image, 2 reports"."""
+        if not study.series:
+            return self.count(study.instances, "image")
+        return contents([(series.modality, series.instances) for series in study.series])
+
+    def kind(self, series: SeriesView) -> str:
+        """The modality as the data set says it, in words where it is no image: "CT 2", "SR 99 (report)"."""
+        name = noun(series.modality)
+        head = " ".join(filter(None, (series.modality, series.number)))
+        return head if name == "image" else f"{head} ({name})"
 
     def moment(self, at: int) -> str:
         """A time: "14:03:22" today, else "2026-11-24 14:03"; "" for 0."""
@@ -181,6 +216,10 @@ class Words(msgspec.Struct, frozen=True):
     def reason(self, code: str) -> str:
         """Why it is sent."""
         return REASONS.get(code, code)
+
+    def policy(self, code: str) -> tuple[str, str]:
+        """Under whose number received images are filed, and what to do."""
+        return POLICIES.get(code, POLICIES["as-is"])
 
     def proof(self, code: str) -> str:
         """What the receipt rests on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from clients.gateway.console.pages.identity import can_correct
 from clients.gateway.console.problems import FieldError, NotAllowedError
 from clients.gateway.console.visit import Visit
 from clients.gateway.console.words import OPEN
@@ -14,7 +15,9 @@ from clients.gateway.views import TransferView
 async def show(visit: Visit) -> web.Response:
     """`GET /transfers/{id}`: state, code, progress, what arrived and what is missing."""
     view = await _read(visit)
-    return visit.show("transfer.html", t=view, can_reopen=can_reopen(view), can_stop=can_stop(view))
+    return visit.show(
+        "transfer.html", t=view, can_reopen=can_reopen(view), can_stop=can_stop(view), can_correct=can_correct(view),
+    )  # fmt: skip
 
 
 async def confirm_stop(visit: Visit) -> web.Response:
