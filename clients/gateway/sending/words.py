@@ -1,15 +1,27 @@
-"""What a patient reads about a study: no name, no diagnosis, no count (experience: words)."""
+"""What a patient reads about a study: no name, no diagnosis, no count (experience: words). And what staff read of a
+series that is no image: a report, key images marked by a radiologist, a plan for radiotherapy.
+"""
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 
 _MODALITY = {
     "CT": "CT", "MR": "MRI", "CR": "X-ray", "DX": "X-ray", "US": "Ultrasound", "XA": "Angiography",
     "PT": "PET", "NM": "Nuclear scan", "MG": "Mammogram", "RF": "Fluoroscopy",
 }  # fmt: skip
+_NOUNS = {
+    "DOC": "report", "SR": "report", "PR": "view setting", "KO": "key image list", "AU": "recording",
+    "ECG": "waveform", "HD": "waveform", "EPS": "waveform", "RESP": "waveform", "BI": "waveform",
+    "SEG": "segmentation", "REG": "registration", "FID": "marker set", "RTSTRUCT": "contour set",
+    "RTPLAN": "radiotherapy plan", "RTRECORD": "radiotherapy record", "RWV": "value mapping", "PLAN": "plan",
+    "M3D": "model", "HC": "print-out",
+}  # fmt: skip
+"""What an instance is, by its series' Modality (PS3.3 C.7.3.1.1.1), where that is no image."""
+_REPORTS = frozenset({"DOC", "SR"})
 _PARTS = (
     ("head", "head"), ("brain", "head"), ("skull", "head"), ("schaedel", "head"), ("neck", "neck"),
     ("c-spine", "neck"), ("cspine", "neck"), ("chest", "chest"), ("thorax", "chest"), ("lung", "chest"),
@@ -39,7 +51,24 @@ def describe(study: sqlite3.Row, series: Sequence[sqlite3.Row]) -> str:
     parts = list(dict.fromkeys(word for key, word in _WHOLE if key.search(text)))[:5]
     kind = ", ".join(k for k in kinds if k) or "Scans"
     where = f" of {', '.join(parts)}" if parts else ""
+    if any(s["modality"] in _REPORTS for s in series):
+        kind, where = (f"{kind}{where}", " with a report") if any(kinds) else ("Report", where)
     return f"{kind}{where}" + (f", {study['date']}" if study["date"] else "")
+
+
+def noun(modality: str) -> str:
+    """What one instance of a series is called: "image", "report"."""
+    return _NOUNS.get(modality.strip().upper(), "image")
+
+
+def contents(series: Sequence[tuple[str, int]]) -> str:
+    """ "574 images, 1 report" of (modality, instances) of each series; the images first."""
+    counts: Counter[str] = Counter()
+    for modality, instances in series:
+        counts[noun(modality)] += instances
+    order = sorted(counts, key=lambda name: (name != "image", name != "report"))
+    found = [f"{counts[name]:,} {name}{'' if counts[name] == 1 else 's'}" for name in order if counts[name]]
+    return ", ".join(found) or "0 images"
 
 
 def series_label(modality: str, number: str, description: str) -> str:
