@@ -24,6 +24,7 @@ from clients.gateway.dicom.scp import AssociationClosed, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.dicom.statuses import StoreResult
 from tests.dicom_kit import digests, encoded, free_port, instance, sendable, storescp
+from tests.faults.pacs import A_ABORT
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 SOON = {"connect": 2.0, "association": 2.0, "response": 1.0, "stall": 1.0}
@@ -168,6 +169,31 @@ async def test_a_pacs_that_rejects(tmp_path: Path) -> None:
     with pacs(lambda event: 0) as port:
         async with scu(port, aet="OTHER") as sender:
             assert (await image.to(sender)).code == "pacs-called-aet"
+
+
+@pytest.mark.parametrize(
+    ("last", "code"), [(A_ABORT, "pacs-aborts"), (b"", "pacs-silent")], ids=["A-ABORT", "close"]
+)
+async def test_a_pacs_that_ends_the_association_at_once(tmp_path: Path, last: bytes, code: str) -> None:
+    """By an A-ABORT, which is said as such; by hanging up, of which nothing can be said."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer = listening.accept()[0]
+                    with peer:
+                        peer.recv(2**16)
+                        peer.sendall(last)
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        async with scu(listening.getsockname()[1], **SOON) as sender:
+            result = await Image(tmp_path, "a.dcm").to(sender)
+            assert (result.kind, result.code) == ("retry", code)
+            assert (await sender.echo()).code == code
+        listening.shutdown(socket.SHUT_RDWR)
+    await asyncio.to_thread(serving.join)
 
 
 async def test_a_pacs_that_never_answers_is_late_and_unknown(tmp_path: Path) -> None:

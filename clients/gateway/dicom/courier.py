@@ -30,6 +30,8 @@ from clients.gateway.dicom.tls import client_context, handshake_trouble
 from clients.gateway.dicom.wire import Socket
 from clients.gateway.errors import ConfigError, IntakeError
 
+_A_ABORT = 0x07
+"""PS3.8 9.3.8."""
 _LOOK = 0.25
 _REST = 60.0
 _REJECTIONS = {
@@ -66,7 +68,8 @@ class Caller:
         """An association that proposes `pairs`, and to be the SCP of the classes `roles` (PS3.7 D.3.3.4). Raises
         `NoAssociationError`.
         """
-        connected, trouble, tls = threading.Event(), list[str](), self._tls()
+        connected, aborted = threading.Event(), threading.Event()
+        trouble, tls = list[str](), self._tls()
 
         def opened(event: Any) -> None:
             peer: Socket = event.assoc.dul.socket
@@ -76,6 +79,10 @@ class Caller:
             except Exception as why:  # pynetdicom would pass over it and go on
                 trouble.append(handshake_trouble(why))
 
+        def received(event: Any) -> None:
+            if event.pdu.pdu_type == _A_ABORT:
+                aborted.set()
+
         try:
             assoc: SoleReader = self._ae.associate(
                 self._to.host,
@@ -83,12 +90,13 @@ class Caller:
                 contexts=[build_context(sop_class, syntax) for sop_class, syntax in pairs],
                 ae_title=self._to.aet,
                 max_pdu=self._to.max_pdu,
-                evt_handlers=[(evt.EVT_CONN_OPEN, opened)],
+                evt_handlers=[(evt.EVT_CONN_OPEN, opened), (evt.EVT_PDU_RECV, received)],
                 ext_neg=[build_role(sop_class, scp_role=True) for sop_class in roles],
             )
         except OSError:  # no such name
             raise NoAssociationError("pacs-down") from None
         if assoc.is_established:
+            assoc.unbind(evt.EVT_PDU_RECV, received)
             return assoc
         if trouble:
             raise NoAssociationError(trouble[0])
@@ -98,6 +106,8 @@ class Caller:
             raise NoAssociationError("pacs-down")
         if assoc.rejected_contexts:  # it took none of the contexts, and pynetdicom ended it for that
             raise NoAssociationError("pacs-context")
+        if aborted.is_set():
+            raise NoAssociationError("pacs-aborts")
         if tls is not None and assoc.dul.socket.was_cut:
             # With TLS 1.3 our handshake is over before the PACS judges us, and its alert may be lost
             raise NoAssociationError("pacs-tls-refused")

@@ -87,6 +87,11 @@ TROUBLES: dict[str, tuple[Kind, str]] = {
         "retry",
         "The PACS rejected the association. Ask its administrator to look at its log.",
     ),
+    "pacs-aborts": (
+        "retry",
+        "The PACS ends each association as it begins (A-ABORT), which is no rejection with a reason."
+        " Ask its administrator to look at its log, and whether it knows this gateway.",
+    ),
     "pacs-lost": ("unknown", "The connection to the PACS broke before it answered. The image is sent again."),
     "pacs-late": ("unknown", "The PACS did not answer in time. The image is sent again."),
     "pacs-context": (

@@ -17,7 +17,7 @@ import structlog
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.peers.outbox import post
 from clients.gateway.peers.pins import Peer, Pins
-from clients.gateway.receiving import settling
+from clients.gateway.receiving import remarks, settling
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from clients.gateway.store.vault import Vault
@@ -288,7 +288,7 @@ class Inbox:
         text = sign_message(receipt, self._identity.key)
         con.execute("UPDATE receives SET receipt=? WHERE tid=?", (text, tid))
         post(con, "queue", bytes(row["peer"]).hex(), text, tid, now)
-        account = f"gaps {len(gaps)}, {settling.account(con, tid)}"
+        account = f"gaps {len(gaps)}, {settling.account(con, tid)}{remarks.account(con, tid)}"
         audit.record(con, "gateway", f"receipt.{state.lower()}", tid.hex(), account, now)
         return True
 

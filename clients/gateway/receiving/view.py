@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from clients.gateway.meter import Meter
-from clients.gateway.receiving import settling
+from clients.gateway.receiving import remarks, settling
 from clients.gateway.receiving.inbox import unsent
 from clients.gateway.sending.view import alarms_of, decided_by
 from clients.gateway.store.database import Con, rows, value
@@ -60,7 +60,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     return TransferView(
         tid=tid.hex(), role="receive", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
         state=row["state"], why=row["why"],
-        sentence=words + settling.sentence(con, tid), study="",
+        sentence=words + settling.sentence(con, tid) + remarks.sentence(con, tid), study="",
         patient_name=row["patient_name"], birth_date=row["birth_date"], what=row["what"],
         reason=peek(Offer, row["offer"]).why, created_at=row["created_at"], expires_at=row["exp"],
         ended_at=row["ended_at"], link="", pin="", check="", tries_left=0, locked=False, reopens_left=0, joined_at=0,
