@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,35 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path)
+
+
+NEURO = '[[destinations]]\nname = "neuro"\naet = "NEURO"\naddress = "127.0.0.1:105"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (NEURO + '[[routes]]\nto = ["nuero"]', "routes[0].to names 'nuero'"),
+        (NEURO + NEURO, "destinations[1].name 'neuro' is given twice"),
+        (NEURO.replace('"neuro"', '"pacs"'), "destinations[0].name 'pacs' is given twice"),
+        (NEURO.replace(":105", ":0"), "destinations.neuro.address needs the port"),
+        (NEURO + 'tls_cert = "x"', "destinations.neuro.tls_key and destinations.neuro.tls_ca"),
+        (
+            NEURO.replace('"NEURO"', '"PACS"').replace("105", "104"),
+            "destinations.neuro is the same PACS as pacs",
+        ),
+        (NEURO.replace('"neuro"', '"../x"'), "destinations[0].name"),
+        ("[[routes]]\nto = []", "routes[0].to"),
+        ('[[routes]]\nto = ["pacs"]\nmodalty = ["CT"]', "modalty"),
+        ('[[routes]]\nto = ["pacs"]\nmodality = "CT"', "routes[0].modality"),
+    ],
+)
+def test_a_destination_or_rule_that_cannot_be_meant_is_named(text: str, says: str) -> None:
+    base = render_config(name="x", relay="https://relay.example", pacs="PACS@127.0.0.1:104")
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        parse_config(f"{base}\n{text}\n")
+
+
+def test_destinations_need_a_default() -> None:
+    with pytest.raises(ConfigError, match=re.escape("need [pacs]")):
+        parse_config(render_config(name="x", relay="https://relay.example") + NEURO)

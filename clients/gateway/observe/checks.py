@@ -17,6 +17,8 @@ from clients.gateway.observe.health import Health
 from clients.gateway.observe.standing import absence, facts_of, of_receive, of_send
 from clients.gateway.peers.pins import Peer
 from clients.gateway.peers.relay import RelayFullError
+from clients.gateway.receiving.destinations import Pacs
+from clients.gateway.receiving.routing import DEFAULT
 from clients.gateway.rooms import Rooms
 from clients.gateway.store.database import Con, quoted, rows, value
 from clients.gateway.views import CheckView
@@ -85,15 +87,21 @@ async def _relay(rooms: Rooms) -> list[CheckView]:
 
 
 async def _pacs(rooms: Rooms) -> list[CheckView]:
-    if rooms.scu is None:
+    """Every destination: the default's line is "pacs", another's "pacs-" and its name."""
+    if rooms.destinations is None:
         return [CheckView(name="pacs", ok=True, sentence="No PACS is set: this site only sends.")]
+    return await asyncio.gather(*(_echo(pacs, rooms.config.dicom.aet) for pacs in rooms.destinations))
+
+
+async def _echo(pacs: Pacs, aet: str) -> CheckView:
+    name = "pacs" if pacs.name == DEFAULT else f"pacs-{pacs.name}"
     try:
         async with asyncio.timeout(PATIENCE):
-            echo = await rooms.scu.echo()
+            echo = await pacs.scu.echo()
     except TimeoutError:
-        return [CheckView(name="pacs", ok=False, sentence=TROUBLES["pacs-silent"][1])]
-    sentence = _UNANSWERED.get(echo.code, echo.sentence).format(aet=rooms.config.dicom.aet)
-    return [CheckView(name="pacs", ok=echo.ok, sentence=sentence)]
+        return CheckView(name=name, ok=False, sentence=TROUBLES["pacs-silent"][1])
+    sentence = _UNANSWERED.get(echo.code, echo.sentence).format(aet=aet)
+    return CheckView(name=name, ok=echo.ok, sentence=sentence)
 
 
 async def _machine(rooms: Rooms) -> list[CheckView]:
@@ -127,6 +135,7 @@ async def _certificates(rooms: Rooms) -> list[CheckView]:
     files = {
         "dicom.tls_cert": config.dicom.tls_cert,
         "pacs.tls_cert": config.pacs.tls_cert if config.pacs else "",
+        **{f"destinations.{to.name}.tls_cert": to.tls_cert for to in config.destinations},
     }
     return [await asyncio.to_thread(_certificate, key, path, now) for key, path in files.items() if path]
 

@@ -184,10 +184,10 @@ def _receipt(con: Con, row: sqlite3.Row, facts: Facts) -> Standing:
 
 
 def _pacs(con: Con, row: sqlite3.Row) -> Standing | None:
-    """The last word of the PACS, while it has taken nothing since."""
+    """The last word of a PACS, while none has taken anything since."""
     alarm = one(
-        con, "SELECT sentence, at FROM alarms WHERE tid=? AND code='pacs' AND at>?",
-        (row["tid"], row["last_stored_at"]),
+        con, "SELECT sentence FROM alarms WHERE tid=? AND (code='pacs' OR code LIKE 'pacs-%') AND at>?"
+        " ORDER BY at DESC LIMIT 1", (row["tid"], row["last_stored_at"]),
     )  # fmt: skip
     return Standing(alarm["sentence"], wrong=True) if alarm is not None else None
 
