@@ -22,6 +22,7 @@ COMMANDS = {
     ),
     "pull": Place("clients.commands.pull:pull", "Fetch a study from this hospital's own PACS."),
     "studies": Place("clients.commands.pull:studies", "List the studies here, and whether each is complete."),
+    "report": Place("clients.commands.report:report", "Add a report (PDF or text) to a study that is here."),
     "status": Place("clients.commands.transfer:status", "Say where transfers stand."),
     "cancel": Place("clients.commands.transfer:cancel", "Stop a transfer."),
     "reopen": Place("clients.commands.transfer:reopen", "Give a locked or expired transfer a new code."),

@@ -23,10 +23,12 @@ from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.receiving.claim import Claim
 from clients.gateway.receiving.comparing import compare, unknown
 from clients.gateway.receiving.reconciling import NotAskedError, UnconfirmedError
+from clients.gateway.sending.reports import Draft, check
 from clients.gateway.views import (
     AuditView,
     CheckView,
     PeerView,
+    ReportView,
     SeriesProgress,
     SeriesView,
     SessionView,
@@ -81,6 +83,8 @@ class FakeEngine(FakeArchive):
         self.on_worklist: list[WorklistItem] = []
         """What any search finds."""
         self.lines: list[AuditView] = []
+        self.reports: dict[tuple[str, str, str, bytes], str] = {}
+        """Study, title, text and PDF of each report, and who added it."""
         self.people: dict[str, tuple[UserView, str]] = {}
         self.sessions: dict[str, SessionView] = {}
         self.signal = Signal()
@@ -282,6 +286,19 @@ class FakeEngine(FakeArchive):
         return person
 
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
+        raise GatewayError
+
+    async def add_report(self, study_id: str, title: str, text: str, pdf: bytes, actor: str) -> ReportView:
+        self._may_fail("add_report")
+        study, key = await self.study(study_id), (study_id, title, text, pdf)
+        check(Draft(title=title, text=text, pdf=pdf))
+        if (same := key in self.reports) is False:
+            self.reports[key] = actor
+            self.put_study(replace(study, instances=study.instances + 1))
+        late = any(t.study == study_id and t.state == "RELEASED" for t in self.all_transfers.values())
+        return ReportView(study=study_id, same=same, late=late and not same)
+
+    async def report_file(self, study_id: str, path: str, title: str, actor: str) -> ReportView:
         raise GatewayError
 
     async def checks(self) -> list[CheckView]:

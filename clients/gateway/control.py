@@ -29,6 +29,7 @@ from clients.gateway.views import (
     CheckView,
     Engine,
     PeerView,
+    ReportView,
     SessionView,
     StudyView,
     TransferView,
@@ -49,6 +50,7 @@ METHODS: dict[str, Any] = {
     "cancel": TransferView,
     "reopen": TransferView,
     "import_path": dict[str, Any],
+    "report_file": ReportView,
     "identity": IdentityView,
     "worklist": WorklistView,
     "compare": ComparisonView,
@@ -224,6 +226,9 @@ class ControlEngine(RemoteArchive):
     async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
         return await self._call("correct", tid, candidate, confirmed, actor)  # type: ignore[no-any-return]
 
+    async def report_file(self, study_id: str, path: str, title: str, actor: str) -> ReportView:
+        return await self._call("report_file", study_id, path, title, actor)  # type: ignore[no-any-return]
+
     async def checks(self) -> list[CheckView]:
         return await self._call("checks")  # type: ignore[no-any-return]
 
@@ -248,6 +253,9 @@ class ControlEngine(RemoteArchive):
             await asyncio.sleep(_POLL)
 
     # The pages run in the gateway's own process: these never come through the socket.
+
+    async def add_report(self, study_id: str, title: str, text: str, pdf: bytes, actor: str) -> ReportView:
+        raise GatewayError(code="method")
 
     async def user_hash(self, name: str) -> tuple[str, str]:
         raise GatewayError(code="method")

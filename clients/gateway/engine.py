@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from clients.gateway.peers.pins import Peer
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
 from clients.gateway.sending.archive import ArchiveEngine
+from clients.gateway.sending.reports import Added, Draft, read_draft
 from clients.gateway.sending.view import send_view, study_view
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, quoted, rows, value
@@ -23,6 +25,7 @@ from clients.gateway.views import (
     AuditView,
     CheckView,
     PeerView,
+    ReportView,
     SessionView,
     StudyView,
     TransferView,
@@ -96,6 +99,16 @@ class GatewayEngine(ArchiveEngine):
             "accepted": done.accepted,
             "skipped": [{"name": name, "code": code} for name, code in done.skipped],
         }
+
+    async def add_report(self, study_id: str, title: str, text: str, pdf: bytes, actor: str) -> ReportView:
+        """A PDF, or else a text, as a document of its study. Raises `IntakeError`, `AbsentError`."""
+        draft = Draft(title=title, text=text, pdf=pdf)
+        return _report_view(await self._rooms.reports.add(study_id, draft, actor))
+
+    async def report_file(self, study_id: str, path: str, title: str, actor: str) -> ReportView:
+        """The same with a file."""
+        draft = await asyncio.to_thread(read_draft, Path(path), title)
+        return _report_view(await self._rooms.reports.add(study_id, draft, actor))
 
     # Sites
 
@@ -348,6 +361,10 @@ def _end_sessions(con: Con, user: str) -> None:
     for row in rows(con, "SELECT token, data FROM sessions"):
         if msgspec.json.decode(row["data"], type=SessionView).user == user:
             con.execute("DELETE FROM sessions WHERE token=?", (row["token"],))
+
+
+def _report_view(added: Added) -> ReportView:
+    return ReportView(study=added.study, same=added.same, late=added.late)
 
 
 def _peer_view(peer: Peer, now: int) -> PeerView:

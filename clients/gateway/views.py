@@ -217,6 +217,16 @@ class SessionView(View, frozen=True, kw_only=True):
     """30 minutes after the last use, or 12 hours after the sign-in, whatever comes first."""
 
 
+class ReportView(View, frozen=True, kw_only=True):
+    """What became of a report."""
+
+    study: str
+    same: bool
+    """It was here already."""
+    late: bool
+    """A transfer under way was closed before it, and does not have it."""
+
+
 class Engine(Archive, Protocol):
     """What pages and commands may ask of a gateway. `actor` is who asks, for the audit log."""
 
@@ -258,6 +268,14 @@ class Engine(Archive, Protocol):
 
     async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
         """Afterwards: nothing is sent again, the hospital's systems are told."""
+        ...
+
+    async def add_report(self, study_id: str, title: str, text: str, pdf: bytes, actor: str) -> ReportView:
+        """Adds a PDF, or else a text, to a study as a document."""
+        ...
+
+    async def report_file(self, study_id: str, path: str, title: str, actor: str) -> ReportView:
+        """The same with a file: a PDF, or a text in UTF-8."""
         ...
 
     async def checks(self) -> list[CheckView]: ...

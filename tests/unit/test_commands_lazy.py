@@ -33,6 +33,7 @@ EXPECTED = {
     "user add": ["DIR", "NAME", "--role"],
     "user remove": ["DIR", "NAME"],
     "send": ["DIR", "--path", "--study", "--latest", "--to", "--reason"],
+    "report": ["DIR", "STUDY", "FILE", "--title"],
     "phone": ["LINK", "--pin", "--approve", "--deny", "--as", "--name", "--relationship", "--ca-file"],
     "status": ["DIR", "[TRANSFER]"],
     "cancel": ["DIR", "TRANSFER"],

@@ -21,6 +21,7 @@ TABLE = {
     "audit.export":     (False, False, False, True),
     "status.read":      (True,  True,  True,  True),
     "session.end":      (True,  True,  True,  True),
+    "study.report":     (True,  True,  True,  False),
 }  # fmt: skip
 
 

@@ -141,4 +141,4 @@ async def test_a_clinician_sees_the_study_and_no_form_to_send_it() -> None:
     async with house() as built:
         page = await (await built.person("dr-lee")).open(f"/studies/{newest(built)}")
         assert "C-spine 1 mm bone" in page.text
-        assert [f.action for f in page.forms] == ["/sign-out"]
+        assert [f.action for f in page.forms] == ["/sign-out", f"/studies/{newest(built)}/report"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.gateway.sending.words import describe, initials
+from clients.gateway.sending.words import contents, describe, initials, noun
 from transfer.summary import Summary, make_summary
 
 
@@ -56,7 +56,9 @@ def test_initials_and_the_year(name: str, birth_date: str, said: str) -> None:
         (("CT Abdomen/Pelvis", "", ("CT", "")), "CT of belly, pelvis"),
         (("Polytrauma_ABD_5mm LUNGS, c-spine", "", ("CT", "")), "CT of neck, chest, belly, spine"),
         (("Hippocampus harmonic pharmacy elegance", "", ("MR", "")), "MRI"),
-        (("", "", ("MR", ""), ("CT", ""), ("SR", "")), "MRI, CT"),
+        (("", "", ("MR", ""), ("CT", ""), ("PR", "")), "MRI, CT"),
+        (("", "2026-11-24", ("CT", "head"), ("DOC", "Reports")), "CT of head with a report, 2026-11-24"),
+        (("", "", ("SR", "Fatal bleeding"), ("DOC", "")), "Report"),
         (("", "", ("XX", "")), "Scans"),
         (("", ""), "Scans"),
         (("", "", ("CR", ""), ("DX", "")), "X-ray"),
@@ -64,6 +66,21 @@ def test_initials_and_the_year(name: str, birth_date: str, said: str) -> None:
 )
 def test_kind_part_and_date(args: Any, said: str) -> None:
     assert words(*args) == said
+
+
+@pytest.mark.parametrize(
+    ("series", "said"),
+    [
+        ([("CT", 574), ("DOC", 1)], "574 images, 1 report"),
+        ([("DOC", 1), ("SR", 1), ("KO", 1), ("PR", 2), ("CT", 1200)],
+         "1,200 images, 2 reports, 1 key image list, 2 view settings"),
+        ([("RTSTRUCT", 1), ("RTPLAN", 1), ("ECG", 3)], "1 contour set, 1 radiotherapy plan, 3 waveforms"),
+        ([("", 2), ("XX", 1)], "3 images"), ([("SR", 1)], "1 report"), ([], "0 images"), ([("CT", 0)], "0 images"),
+    ],
+)  # fmt: skip
+def test_what_staff_read_of_what_is_no_image(series: list[tuple[str, int]], said: str) -> None:
+    assert contents(series) == said
+    assert noun(" sr ") == "report"
 
 
 def test_a_diagnosis_is_not_repeated() -> None:

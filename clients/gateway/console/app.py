@@ -33,6 +33,7 @@ from clients.gateway.console.pages import (
     transfer,
     transfers,
 )
+from clients.gateway.console.pages.report import add as add_report
 from clients.gateway.console.problems import Problem, problem_of
 from clients.gateway.console.qr import svg
 from clients.gateway.console.searches import Searches
@@ -40,6 +41,7 @@ from clients.gateway.console.sessions import Sessions
 from clients.gateway.console.staff import Staff
 from clients.gateway.console.throttle import Throttle
 from clients.gateway.console.trail import Trail
+from clients.gateway.console.uploads import upload_reader
 from clients.gateway.console.visit import (
     CONSOLE,
     VISIT,
@@ -94,6 +96,11 @@ ACTIONS: Final[tuple[tuple[str, str, str, Action], ...]] = (
 )
 """(address, permission, name in the audit log, handler) of each POST but sign-in and sign-out."""
 
+UPLOADS: Final[tuple[tuple[str, str, str, Action], ...]] = (
+    (f"/studies/{_ID}/report", "study.report", "report", add_report),
+)
+"""The same of each POST with a file in it."""
+
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -130,6 +137,8 @@ def build(engine: Engine, *, secure: bool, clock: Clock | None = None) -> web.Ap
         app.router.add_get(address, page(permission, handler))
     for address, permission, name, act in ACTIONS:
         app.router.add_post(address, action(permission, name, act))
+    for address, permission, name, act in UPLOADS:
+        app.router.add_post(address, action(permission, name, act, upload_reader()))
     app.on_response_prepare.append(_headers)
     app.on_shutdown.append(_end_streams)
     app.cleanup_ctx.append(_run)

@@ -18,6 +18,7 @@ ROLES: Final = (CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER)
 PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "desk.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN}),
     "study.close": frozenset({CLERK, PACS_ADMIN}),
+    "study.report": frozenset({CLERK, CLINICIAN, PACS_ADMIN}),
     "archive.find": frozenset({CLERK, PACS_ADMIN}),
     "transfer.send": frozenset({CLERK, PACS_ADMIN}),
     "transfer.stop": frozenset({CLERK, PACS_ADMIN}),

@@ -121,6 +121,7 @@ VISIT = web.RequestKey("visit", Visit)
 Page = Callable[[Visit], Awaitable[web.StreamResponse]]
 Action = Callable[[Visit], Awaitable[str]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Reader = Callable[[web.Request], Awaitable[dict[str, str]]]
 
 
 def render(console: Console, template: str, *, status: int = 200, **values: Any) -> web.Response:
@@ -150,14 +151,20 @@ def page(permission: str, handler: Page) -> Handler:
     return answer
 
 
-def action(permission: str, name: str, handler: Action) -> Handler:
-    """A POST handler for those who have `permission`; `name` is what the audit log calls it."""
+def action(permission: str, name: str, handler: Action, read: Reader | None = None) -> Handler:
+    """A POST handler for those who have `permission`; `name` is what the audit log calls it. `read` reads a large form,
+    for nobody who may not send it.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        form = await read_form(request)
+        before = request.path.rpartition("/")[0] if "id" in request.match_info else "/"
+        if read is not None:
+            if (guest := await enter(request, {})) is None:
+                return _to_sign_in(request, before)
+            await _permit(guest, permission)
+        form = await (read or read_form)(request)
         visit = await enter(request, form)
         if visit is None:
-            before = request.path.rpartition("/")[0] if "id" in request.match_info else "/"
             return _to_sign_in(request, before)
         try:
             check_origin(request)

@@ -194,3 +194,22 @@ def _stage(facts: document.Facts, made: document.Document, incoming: Path) -> Pa
             raise DiskFullError from None
         raise
     return done
+
+
+def read_draft(path: Path, title: str) -> Draft:
+    """A report from a file: a PDF, or a text in UTF-8. Raises `IntakeError`."""
+    try:
+        with path.open("rb") as file:
+            body = file.read(MAX_PDF + 1)
+    except OSError:
+        raise IntakeError(
+            "The file cannot be read. Check its path and rights.", code="report-unreadable"
+        ) from None
+    if body.startswith(b"%PDF-"):
+        return Draft(title=title, pdf=body, source="command")
+    try:
+        return Draft(title=title, text=body.decode("utf-8-sig"), source="command")
+    except UnicodeDecodeError:
+        raise IntakeError(
+            "This file is no PDF and no text in UTF-8. Export the report as PDF.", code="report-pdf"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from clients.gateway.console.pages.report import SAID
 from clients.gateway.console.problems import FieldError
 from clients.gateway.console.visit import Visit
 from clients.gateway.console.words import OPEN, REASONS
@@ -20,6 +21,7 @@ async def show(visit: Visit) -> web.Response:
     peers = [p for p in await visit.engine.peers() if "receive" in p.roles]
     return visit.show(
         "study.html", study=study, transfers=sent, under_way=[t for t in sent if t.state in OPEN],
+        said=SAID.get(visit.request.query.get("report", ""), ""),
         peers=sorted(peers, key=lambda p: (not p.reachable, p.name)), reasons=REASONS,
     )  # fmt: skip
 
