@@ -24,6 +24,10 @@ COMMANDS = {
     "studies": Place("clients.commands.pull:studies", "List the studies here, and whether each is complete."),
     "report": Place("clients.commands.report:report", "Add a report (PDF or text) to a study that is here."),
     "status": Place("clients.commands.transfer:status", "Say where transfers stand."),
+    "incoming": Place(
+        "clients.commands.incoming:incoming",
+        "Whose images a received study is: show, worklist, identify, correct.",
+    ),
     "cancel": Place("clients.commands.transfer:cancel", "Stop a transfer."),
     "reopen": Place("clients.commands.transfer:reopen", "Give a locked or expired transfer a new code."),
     "phone": Place("clients.commands.phone:phone", "Answer as a phone would, without a browser."),

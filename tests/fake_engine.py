@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from clients.gateway.clock import Clock, Signal, SystemClock
 from clients.gateway.console.staff import hash_password
-from clients.gateway.dicom.person import Person, read_person, shown_name
+from clients.gateway.dicom.person import Person, read_person
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.receiving.claim import Claim
-from clients.gateway.receiving.comparing import compare, unknown
+from clients.gateway.receiving.comparing import compare
 from clients.gateway.receiving.reconciling import NotAskedError, UnconfirmedError
 from clients.gateway.sending.reports import Draft, check
 from clients.gateway.views import (
@@ -235,8 +235,7 @@ class FakeEngine(FakeArchive):
 
     async def compare(self, tid: str, candidate: Candidate) -> ComparisonView:
         sender, person = self._both(tid, candidate)
-        doe = unknown(sender.patient_name) or unknown(shown_name(person.name))
-        return compare(sender, person).view(person, again=candidate.source == "typed", doe=doe)
+        return compare(sender, person).view(person, again=candidate.source == "typed")
 
     async def identify(
         self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str

@@ -36,6 +36,12 @@ EXPECTED = {
     "report": ["DIR", "STUDY", "FILE", "--title"],
     "phone": ["LINK", "--pin", "--approve", "--deny", "--as", "--name", "--relationship", "--ca-file"],
     "status": ["DIR", "[TRANSFER]"],
+    "incoming show": ["DIR", "TRANSFER"],
+    "incoming worklist": ["DIR", "--mrn", "--accession", "--name"],
+    "incoming identify": [
+        "DIR", "TRANSFER", "--mrn", "--name", "--birth-date", "--sex", "--confirm", "--whole", "--prefix",
+    ],
+    "incoming correct": ["DIR", "TRANSFER", "--mrn", "--name", "--birth-date", "--sex", "--confirm"],
     "cancel": ["DIR", "TRANSFER"],
     "reopen": ["DIR", "TRANSFER"],
     "demo": ["--path", "--pacs", "--headless", "--keep"],

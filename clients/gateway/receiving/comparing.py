@@ -48,21 +48,23 @@ class Comparison(msgspec.Struct, frozen=True):
     rows: list[RowView]
     confirm: list[str]
     """Keys of `_SENTENCES`: first the two identifiers, then what differs."""
+    doe: bool
 
-    def view(self, person: Person, *, again: bool, doe: bool) -> ComparisonView:
+    def view(self, person: Person, *, again: bool) -> ComparisonView:
         """As pages and commands show it."""
         confirm = [
             ConfirmView(key=key, sentence=_SENTENCES[key], differs=key.startswith("differs-"))
             for key in self.confirm
         ]
         return ComparisonView(
-            rows=self.rows, confirm=confirm, doe=doe, again=again, patient_id=person.patient_id, issuer=person.issuer,
+            rows=self.rows, confirm=confirm, doe=self.doe, again=again, patient_id=person.patient_id,
+            issuer=person.issuer,
         )  # fmt: skip
 
 
 def compare(sender: Claim, person: Person) -> Comparison:
     """Both sides, and what a person has to confirm before they are one."""
-    doe = unknown(sender.patient_name) or unknown(shown_name(person.name))
+    doe = is_doe(sender, person)
     name = _row("name", sender.patient_name, shown_name(person.name), vague=doe)
     born = _row(
         "birth_date", sender.birth_date, shown_date(person.birth_date),
@@ -74,7 +76,12 @@ def compare(sender: Claim, person: Person) -> Comparison:
     differs = [f"differs-{row.key}" for row in (name, born, sex) if row.kind == "differs"]
     number = RowView(key="number", sender=_number(sender.patient_id, sender.issuer),
                      here=_number(person.patient_id, person.issuer), kind="own")  # fmt: skip
-    return Comparison([name, born, sex, number], identifiers + differs)
+    return Comparison([name, born, sex, number], identifiers + differs, doe)
+
+
+def is_doe(sender: Claim, person: Person) -> bool:
+    """Whether one of them came without a name of their own. That nobody typed ours says nothing."""
+    return unknown(sender.patient_name) or bool(person.name and unknown(shown_name(person.name)))
 
 
 def _row(key: str, sender: str, here: str, *, vague: bool) -> RowView:

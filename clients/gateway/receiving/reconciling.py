@@ -140,8 +140,7 @@ class Reconciling:
         """Both patients side by side. Raises `AbsentError`, `PersonError`."""
         sender = await self._sender(tid)
         person = self._read(candidate, sender)
-        made = compare(sender, person)
-        return made.view(person, again=candidate.source == "typed", doe=_is_doe(sender, person))
+        return compare(sender, person).view(person, again=candidate.source == "typed")
 
     async def choose(
         self, tid: Tid, candidate: Candidate | None, confirmed: list[str], actor: str
@@ -248,10 +247,6 @@ def _confirmed(made: Comparison, confirmed: list[str]) -> str:
     if not set(made.confirm) <= set(confirmed[:MAX_CONFIRMED]):
         raise UnconfirmedError
     return "confirmed " + " ".join(made.confirm)
-
-
-def _is_doe(sender: Claim, person: Person) -> bool:
-    return unknown(sender.patient_name) or unknown(shown_name(person.name))
 
 
 def _how(frozen: Frozen | None) -> str:
