@@ -69,7 +69,7 @@ class Site:
 
 
 class World:
-    """All parties; `base` holds a folder for each. `commit` is how the receiver's PACS is asked after the last image."""
+    """All parties; `base` holds a folder for each. `commit`: how the receiver's PACS is asked after the last image."""
 
     def __init__(self, base: Path, commit: str = "auto") -> None:
         self.base, self._commit = base, commit

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -116,12 +116,12 @@ async def test_a_pacs_with_queries_gets_nothing_twice(everybody: Programs, tap: 
 
 
 @pytest.mark.peer
-async def test_a_pacs_that_commits_gets_nothing_twice(
-    everybody: Programs, tap: Tap, tmp_path: Path
-) -> None:
+async def test_a_pacs_that_commits_gets_nothing_twice(everybody: Programs, tap: Tap, tmp_path: Path) -> None:
     """It is asked for what is not known, and answers for all at the end."""
     knows = {"us": ("RECEIVER", "127.0.0.1", everybody.receiver.dicom_port)}
-    end, unknown, count = await nothing_twice(everybody, tap, tmp_path, orthanc(tmp_path / "pacs", knows=knows))
+    end, unknown, count = await nothing_twice(
+        everybody, tap, tmp_path, orthanc(tmp_path / "pacs", knows=knows)
+    )
     assert (end.proof, tap.queries) == ("commit", len(unknown))
     assert audit(everybody, end) == f"gaps 0, found 0, sent again 0, committed {count}"
 
