@@ -62,12 +62,17 @@ class OnePacs:
         self.asked: Counter[str] = Counter()
         """Queries for each SOP Instance UID."""
         self.queries = False
+        self.kinds = [(str(CTImageStorage), str(ExplicitVRLittleEndian))]
+        """What it takes."""
+        self.data: dict[str, bytes] = {}
+        """The data sets themselves."""
         self._server: Any = None
 
     def start(self) -> OnePacs:
         self._end.clear()
         ae = AE("PACS")
-        ae.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
+        for sop_class, syntax in self.kinds:
+            ae.add_supported_context(sop_class, syntax)
         ae.add_supported_context(Verification)
         if self.queries:
             ae.add_supported_context(STUDY_ROOT)
@@ -85,7 +90,8 @@ class OnePacs:
         self.go_on.wait(PATIENCE)
         status = self.answers.get(uid, 0)
         if status == 0:
-            self.bytes[uid] = hashlib.sha256(event.request.DataSet.getvalue()).digest()
+            self.data[uid] = event.request.DataSet.getvalue()
+            self.bytes[uid] = hashlib.sha256(self.data[uid]).digest()
         if uid in self.late:
             self._end.wait(PATIENCE)
         return status
@@ -127,12 +133,19 @@ class Dying:
         return await self._db.run(work)
 
 
+def syntax_of(ds: Any) -> str:
+    """Of an image that came from a file, or was compressed; else Explicit VR Little Endian."""
+    meta = getattr(ds, "file_meta", None)
+    return str(meta.TransferSyntaxUID) if meta is not None else str(ExplicitVRLittleEndian)
+
+
 class Party:
     """A receiver that has opened a transfer, all its packs on disk, and its PACS."""
 
     def __init__(self, s: House, r: House, workers: ThreadPoolExecutor) -> None:
         self.s, self.r, self._workers = s, r, workers
         self.pacs = OnePacs(self._look)
+        self.transcoder = Transcoder()
         self.most = 0
         self.tid = Tid(bytes(16))
         self.holdings, self.commitments = Holdings(r.db, r.clock), Commitments()
@@ -142,7 +155,7 @@ class Party:
 
     async def sealed(self, *images: Any) -> Spool:
         """S seals a study and offers it; R is told yes. The packs are S's, and not yet at R."""
-        adopted = await self.s.adopt(*map(self.s.file, images))
+        adopted = await self.s.adopt(*(self.s.file(ds, syntax_of(ds)) for ds in images))
         study = adopted[0].study
         await self.s.studies.close(study, "test")
         self.tid = await self.s.offer_to(self.r, study)
@@ -227,17 +240,18 @@ class Party:
         largest: int = 2**31,
         policy: Policy = "as-is",
         commit_seconds: float = 0.0,
+        destinations: Destinations | None = None,
     ) -> Delivery:
         r = self.r
         prefetch = Prefetch(r.db, r.relay, r.folder / "sealed", 2**40, r.inbox.moved, r.changed)
         self.prefetch = prefetch
         identities = Identities(r.db, r.clock, policy, "TRAUMATX", r.changed)
-        destinations = Destinations([Pacs("pacs", destination, scu, commit_seconds=commit_seconds)])
+        only = Pacs("pacs", destination, scu, commit_seconds=commit_seconds)
         return Delivery(
             tid=self.tid, db=db or r.db, vault=r.vault, inbox=r.inbox, identities=identities,
-            prefetch=prefetch, destinations=destinations, transcoder=Transcoder(),
-            holdings=self.holdings, commitments=self.commitments, folder=r.folder / "restored", workers=self._workers, clock=r.clock, changed=r.changed,
-            deadline=DEADLINE, largest=largest,
+            prefetch=prefetch, destinations=destinations or Destinations([only]), transcoder=self.transcoder,
+            holdings=self.holdings, commitments=self.commitments, folder=r.folder / "restored",
+            workers=self._workers, clock=r.clock, changed=r.changed, deadline=DEADLINE, largest=largest,
         )  # fmt: skip
 
     async def deliver(self, **options: Any) -> None:
@@ -265,6 +279,7 @@ async def party(tmp_path: Path, workers: ThreadPoolExecutor) -> AsyncIterator[Pa
         made = Party(s, r, workers)
         made.pacs.start()
         yield made
+        await made.transcoder.stop()
         await asyncio.to_thread(made.pacs.stop)
 
 
