@@ -44,6 +44,8 @@ _MAX_RESPONSES = 1_000_000
 """Pending responses to one retrieve."""
 _LONGEST = 12 * 3600.0
 """Seconds of one retrieve."""
+_LONGEST_QUERY = 300.0
+"""Seconds of one query, however many answers it has."""
 _CANCELLED = 10.0
 """Seconds that an archive has to heed a C-CANCEL."""
 _LOOK = 0.25
@@ -115,8 +117,8 @@ class Puller(SoleReader):
         9.3.2.3), and the last that comes then has status FE00.
         """
         self._send(context, encode_find_request(self._number(), STUDY_FIND), identifier)
-        until, count, status = time.monotonic() + self.dimse_timeout, 0, PENDING[0]
-        while status in PENDING and (response := self._answer(C_FIND, until)) is not None:
+        until, count, status = time.monotonic() + _LONGEST_QUERY, 0, PENDING[0]
+        while status in PENDING and (response := self._answer(C_FIND, self._soon(until))) is not None:
             status, count = int(response.Status), count + 1
             if status in PENDING and count > most:
                 if count == most + 1:
@@ -213,6 +215,10 @@ class Puller(SoleReader):
     def ae_title_of_peer(self) -> str:
         """Whom we called."""
         return str(self.acceptor.ae_title).strip()
+
+    def _soon(self, until: float) -> float:
+        """When the next response must be here."""
+        return min(until, time.monotonic() + self.dimse_timeout)
 
     def _send(self, context: int, command: bytes, identifier: bytes) -> None:
         self.dul.send_pdu(p_data(context, b"\x03" + command))

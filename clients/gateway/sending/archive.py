@@ -52,7 +52,8 @@ class ArchiveRooms:
             host, port = split_address(given.address)
             self.source = Source(
                 Destination(
-                    aet=given.aet, host=host, port=port, calling_aet=config.dicom.aet, tls=_tls(given)
+                    aet=given.aet, host=host, port=port, calling_aet=config.dicom.aet, tls=_tls(given), connect=5.0,
+                    association=8.0, response=20.0,
                 ),
                 Landed(
                     folder=str(folder / INCOMING), min_free_bytes=config.dicom.min_free_bytes,

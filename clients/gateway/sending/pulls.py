@@ -39,7 +39,7 @@ from clients.gateway.store.database import Con, Database, one, rows, value
 log = structlog.get_logger()
 SILENT = 120.0
 """Seconds without an image or a word of the PACS after which a pull is stopped."""
-_SETTLE = 5.0
+_SETTLE = 3.0
 """Seconds after the last image in which one that was answered may still get its row here."""
 _WAITING = 50
 _AT_ONCE = 64
@@ -57,6 +57,8 @@ class Progress(msgspec.Struct, kw_only=True):
     failed: int = 0
     warned: int = 0
     remaining: int = -1
+    counted: int = 0
+    """Images that came by it and were taken in, or refused."""
     by_study: dict[str, int] = {}
     """Images that came by it, by our id of their study."""
     refused: int = 0
@@ -185,7 +187,7 @@ class Pulls:
         if now is None or self._source is None:
             return
         if event.originator == now.message:
-            now.moved_at = time.monotonic()
+            now.moved_at, now.counted = time.monotonic(), now.counted + 1
             if adopted.code not in ("", "same"):
                 now.refused += 1
             elif adopted.study:
@@ -310,6 +312,8 @@ class Pulls:
             seen = self._arrived.seen
             if known.by_image and not await self._missing(now.uid, known):
                 return
+            if now.status is not None and now.counted >= now.completed + now.warned:
+                return  # all that it sent is here, and it sent no more
             left = max(begun, now.moved_at) + _SETTLE - time.monotonic()
             if left <= 0:
                 return

@@ -1,0 +1,422 @@
+"""Studies fetched from archives: Orthanc, dcmqrscp, and one that does what it should not."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import evt
+
+from clients.gateway.dicom.query import STUDY_FIND, STUDY_GET, Terms
+from clients.gateway.dicom.source import How
+from clients.gateway.errors import GatewayError, ImportingError
+from tests.archive_kit import OWN, fetching, odd_archive, receiving, with_meta
+from tests.dicom_kit import instance, save
+from tests.faults.real_pacs import dcmqrscp, orthanc
+from tests.gateway_kit import eventually
+from tests.peers import need
+
+
+def a_study(count: int = 4, **changes: object) -> list[Dataset]:
+    """Images of one study, in two series."""
+    study, series = generate_uid(), [generate_uid(), generate_uid()]
+    given: dict[str, object] = {
+        "AccessionNumber": "A7701", "StudyDate": "20261124", "PatientName": "Müller^Jane", "PatientID": "P1",
+        "SpecificCharacterSet": "ISO_IR 100", "StudyDescription": "Trauma",
+    }  # fmt: skip
+    return [
+        with_meta(
+            instance(
+                StudyInstanceUID=study,
+                SeriesInstanceUID=series[n % 2],
+                InstanceNumber=n,
+                **{**given, **changes},
+            )
+        )
+        for n in range(count)
+    ]
+
+
+async def push(images: list[Dataset], folder: Path, port: int) -> None:
+    """The archive gets them by storescu."""
+    folder.mkdir()
+    files = [str(save(image, folder / f"{n}.dcm")) for n, image in enumerate(images)]
+    command = [need("storescu")["storescu"], "-aec", "PACS", "127.0.0.1", str(port), *files]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("how", ["move", "get"])
+async def test_orthanc_gives_a_study_whole_and_once(tmp_path: Path, how: How) -> None:
+    images = a_study()
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        knows = {"us": (OWN, "127.0.0.1", given[2])}
+        with orthanc(
+            tmp_path / "pacs", knows=knows, DicomAlwaysAllowGet=True, DicomAlwaysAllowMove=True
+        ) as port:
+            await push(images, tmp_path / "files", port)
+            async with fetching(given, port, how=how) as desk:
+                found = await desk.pulls.search(Terms(name="Müller, Jane", date="20261124"), "clerk")
+                assert [(m.uid, m.patient_name, m.instances, m.here) for m in found.matches] == [
+                    (uid, "Müller, Jane", 4, 0)
+                ]
+                first = await desk.pull(uid)
+                assert (first.state, first.wanted, first.here, first.missing) == ("COMPLETE", 4, 4, 0)
+                assert (first.completed, first.failed, first.others, first.notes) == (4, 0, 0, [])
+                assert first.sentence == "Everything is here: PACS says 4, here 4."
+                assert first.patient_name == "Müller, Jane"
+                study = await desk.house.one("SELECT * FROM studies WHERE uid=?", uid)
+                assert (study["closed"], study["closed_by"], first.study) == (1, "archive", study["id"])
+                again = await desk.pull(uid)
+                assert (again.state, again.completed, again.here) == ("COMPLETE", 0, 4), (
+                    "nothing was fetched twice"
+                )
+                assert await desk.house.value("SELECT count(*) FROM instances") == 4
+                assert desk.house.studies.results["same"] == 0
+                found = await desk.pulls.search(Terms(accession="A7701"), "clerk")
+                assert [m.here for m in found.matches] == [4]
+
+
+@pytest.mark.peer
+async def test_dcmqrscp_gives_by_get_and_says_that_it_does_not_know_where_to_move(tmp_path: Path) -> None:
+    images = a_study()
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        with dcmqrscp(tmp_path / "pacs") as port:
+            await push(images, tmp_path / "files", port)
+            async with fetching(given, port) as desk:
+                moved = await desk.pull(uid)
+                assert (moved.state, moved.code) == ("FAILED", "source-status")
+                assert "A801" in moved.sentence
+                assert f"{OWN} at 127.0.0.1, port {given[2]}" in moved.sentence
+            async with fetching(given, port, how="get") as desk:
+                got = await desk.pull(uid)
+                assert (got.state, got.here, got.missing) == ("COMPLETE", 4, 0)
+
+
+@pytest.mark.peer
+async def test_an_orthanc_that_does_not_know_us_is_told_so_in_words(tmp_path: Path) -> None:
+    images = a_study(1)
+    async with receiving(tmp_path) as given:
+        with orthanc(tmp_path / "pacs", DicomAlwaysAllowMove=True) as port:
+            await push(images, tmp_path / "files", port)
+            async with fetching(given, port) as desk:
+                view = await desk.pull(images[0].StudyInstanceUID)
+                assert view.state == "FAILED"
+                assert (
+                    f"AE title {OWN}" in view.sentence
+                    or "C-MOVE" in view.sentence
+                    or "administrator" in view.sentence
+                )
+
+
+async def test_what_is_missing_is_fetched_the_next_time(tmp_path: Path) -> None:
+    """Failed sub-operations: counted, named, and the study stays open and incomplete; then the rest comes."""
+    images = a_study()
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+            archive.destinations[OWN] = given[2]
+
+            def half(event: evt.Event) -> Iterator[Any]:
+                yield "127.0.0.1", given[2]
+                yield 4
+                yield 0xFF00, images[0]
+                yield 0xFF00, images[1]
+                failed = Dataset()
+                failed.FailedSOPInstanceUIDList = [i.SOPInstanceUID for i in images[2:]]
+                yield 0xA702, failed
+
+            archive.on_move = half
+            async with fetching(given, port) as desk:
+                view = await desk.pull(uid)
+                assert (view.state, view.wanted, view.missing) == ("INCOMPLETE", 4, 4 - view.here)
+                assert view.here < 4
+                assert view.failed > 0
+                assert set(view.misses) >= {str(i.SOPInstanceUID) for i in images[2:]}
+                assert str(images[2].SOPInstanceUID) not in view.sentence
+                assert "A702" in view.sentence
+                study = await desk.house.one("SELECT * FROM studies WHERE uid=?", uid)
+                assert study["closed"] == 0
+                archive.on_move = None
+                view = await desk.pull(uid)
+                assert (view.state, view.here, view.missing) == ("COMPLETE", 4, 0)
+
+
+async def test_warnings_are_kept_and_images_of_another_study_are_taken_as_what_they_are(
+    tmp_path: Path,
+) -> None:
+    images, stray = a_study(), a_study(1, PatientID="P2", PatientName="Roe^Rick", AccessionNumber="B1")
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+
+            def more(event: evt.Event) -> Iterator[Any]:
+                yield "127.0.0.1", given[2]
+                yield 5
+                for image in [*images, *stray]:
+                    yield 0xFF00, image
+
+            archive.on_move = more
+            async with fetching(given, port) as desk:
+                view = await desk.pull(uid)
+                assert (view.state, view.here, view.others) == ("COMPLETE", 4, 1)
+                assert any("another study" in note for note in view.notes)
+                assert await desk.house.value(
+                    "SELECT count(*) FROM studies WHERE uid=?", stray[0].StudyInstanceUID
+                )
+
+
+async def test_a_refusal_in_the_standards_words_and_in_a_makers(tmp_path: Path) -> None:
+    images = a_study(1)
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+            async with fetching(given, port) as desk:
+                view = await desk.pull(images[0].StudyInstanceUID)
+                assert (view.state, "A801" in view.sentence) == ("FAILED", True)
+
+                def refuse(event: evt.Event) -> Iterator[Any]:
+                    yield "127.0.0.1", given[2]
+                    yield 1
+                    yield 0xC123, None
+
+                archive.on_move = refuse
+                view = await desk.pull(images[0].StudyInstanceUID)
+                assert (view.state, view.code) == ("FAILED", "source-status")
+                assert "C123" in view.sentence
+                assert f"AE title {OWN}" in view.sentence
+
+
+@pytest.mark.parametrize("how", ["move", "get"])
+async def test_an_association_that_breaks_in_the_middle_leaves_what_came(tmp_path: Path, how: How) -> None:
+    images = a_study()
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+            archive.destinations[OWN] = given[2]
+
+            def breaks(event: evt.Event) -> Iterator[Any]:
+                if how == "move":
+                    yield "127.0.0.1", given[2]
+                yield 4
+                yield 0xFF00, images[0]
+                yield 0xFF00, images[1]
+                event.assoc.abort()
+                yield 0xFF00, images[2]
+
+            archive.on_move = archive.on_get = breaks
+            async with fetching(given, port, how=how) as desk:
+                view = await desk.pull(uid)
+                assert (view.state, view.code) == ("INCOMPLETE", "pacs-lost")
+                assert 1 <= view.here < 4
+                assert view.missing == 4 - view.here
+                assert not list((desk.house.folder / "incoming").glob("*.part"))
+                archive.on_move = archive.on_get = None
+                assert (await desk.pull(uid)).state == "COMPLETE"
+
+
+@pytest.mark.parametrize("how", ["move", "get"])
+async def test_staff_stop_a_pull_and_what_came_stays(tmp_path: Path, how: How) -> None:
+    images = a_study()
+    uid = images[0].StudyInstanceUID
+    came, go = threading.Event(), threading.Event()
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+
+            def slow(event: evt.Event) -> Iterator[Any]:
+                if how == "move":
+                    yield "127.0.0.1", given[2]
+                yield 4
+                yield 0xFF00, images[0]
+                came.set()
+                go.wait(60)
+                while not event.is_cancelled:
+                    if not event.assoc.is_established:
+                        return
+                    go.wait(0.05)
+                    threading.Event().wait(0.05)
+                yield 0xFE00, None
+
+            archive.on_move = archive.on_get = slow
+            async with fetching(given, port, how=how) as desk:
+                ident = await desk.begin(uid)
+                assert await desk.begin(uid) == ident, "one pull for a study"
+                await asyncio.to_thread(came.wait, 60)
+                here = "SELECT count(*) FROM instances"
+                await eventually(lambda: desk.house.value(here))
+                study = await desk.house.value("SELECT id FROM studies")
+                with pytest.raises(ImportingError):
+                    await desk.house.studies.close(study, "clerk")
+                await desk.house.studies.close_quiet(0)
+                assert not await desk.house.value("SELECT closed FROM studies"), "more is to come"
+                await desk.pulls.cancel(ident, "clerk")
+                go.set()
+                view = await desk.ended(ident)
+                assert (view.state, view.here) == ("STOPPED", 1)
+
+
+async def test_an_archive_that_falls_silent_is_stopped(tmp_path: Path) -> None:
+    images = a_study(2)
+    over = threading.Event()
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+
+            def mute(event: evt.Event) -> Iterator[Any]:
+                yield "127.0.0.1", given[2]
+                yield 2
+                while not event.is_cancelled and event.assoc.is_established:
+                    over.wait(0.05)
+                yield 0xFE00, None
+
+            archive.on_move = mute
+            async with fetching(given, port, silent=1.0) as desk:
+                view = await desk.pull(images[0].StudyInstanceUID)
+                assert (view.state, view.code) == ("FAILED", "pull-silent")
+
+
+async def test_endless_answers_are_cut_off_and_said(tmp_path: Path) -> None:
+    async with receiving(tmp_path) as given:
+        with odd_archive([]) as (archive, port):
+
+            def endless(event: evt.Event) -> Iterator[Any]:
+                while True:
+                    answer = Dataset()
+                    answer.QueryRetrieveLevel, answer.StudyInstanceUID = "STUDY", generate_uid()
+                    answer.StudyDate, answer.ModalitiesInStudy = "20261124", "CT"
+                    yield 0xFF00, answer
+                    if event.is_cancelled:
+                        yield 0xFE00, None
+                        return
+
+            archive.on_find = endless
+            async with fetching(given, port) as desk:
+                found = await desk.pulls.search(Terms(date="20261124", modality="CT"), "clerk")
+                assert (len(found.matches), found.more, found.code) == (200, True, "")
+                assert "more than these 200" in found.sentence
+
+
+async def test_answers_of_another_patient_are_not_shown(tmp_path: Path) -> None:
+    asked, other = a_study(1), a_study(1, PatientID="P2", AccessionNumber="B1")
+    async with receiving(tmp_path) as given:
+        with odd_archive([*asked, *other]) as (archive, port):
+
+            def everything(event: evt.Event) -> Iterator[Any]:
+                for key in ("AccessionNumber", "PatientID", "StudyDate"):
+                    setattr(event.identifier, key, "")
+                yield from archive.listed(event)
+
+            archive.on_find = everything
+            async with fetching(given, port) as desk:
+                found = await desk.pulls.search(Terms(patient_id="P1"), "clerk")
+                assert [m.uid for m in found.matches] == [asked[0].StudyInstanceUID]
+                assert "1 answers that were not asked for" in found.sentence
+
+
+async def test_images_of_another_patient_than_the_list_said(tmp_path: Path) -> None:
+    images = a_study(1)
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+            archive.destinations[OWN] = given[2]
+
+            def lies(event: evt.Event) -> Iterator[Any]:
+                for status, answer in archive.listed(event):
+                    if "PatientID" in answer:
+                        answer.PatientID = "P9"
+                    yield status, answer
+
+            archive.on_find = lies
+            async with fetching(given, port) as desk:
+                view = await desk.pull(uid)
+                assert view.state == "COMPLETE"
+                assert any("another patient" in note for note in view.notes)
+                assert not await desk.house.value("SELECT closed FROM studies"), "staff look first"
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+async def test_an_archive_without_image_level(tmp_path: Path, numbers: bool) -> None:
+    """The numbers of its series stand in; without those nobody can tell, and that is said."""
+    images = a_study()
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+            archive.destinations[OWN] = given[2]
+
+            def coarse(event: evt.Event) -> Iterator[Any]:
+                if event.identifier.QueryRetrieveLevel == "IMAGE":
+                    yield 0xA900, None
+                    return
+                for status, answer in archive.listed(event):
+                    if not numbers:
+                        del answer.NumberOfSeriesRelatedInstances
+                    yield status, answer
+
+            archive.on_find = coarse
+            async with fetching(given, port) as desk:
+                view = await desk.pull(images[0].StudyInstanceUID)
+                assert view.here == 4
+                assert (view.state, view.wanted) == (("COMPLETE", 4) if numbers else ("UNVERIFIED", -1))
+
+
+async def test_a_pull_by_get_obeys_the_disks_margin_and_the_structure(tmp_path: Path) -> None:
+    """The same landing as a C-STORE: no room, and an image that names another instance inside than outside."""
+    images = a_study(2)
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        with odd_archive(images, (STUDY_FIND, STUDY_GET)) as (_, port):
+            async with fetching(given, port, how="get", min_free=2**60) as desk:
+                view = await desk.pull(uid)
+                assert (view.state, view.here, view.failed) == ("FAILED", 0, 2)
+            async with fetching(given, port, how="get") as desk:
+                assert (await desk.pull(uid)).state == "COMPLETE"
+            async with fetching(given, port, how="move") as desk:
+                view = await desk.pull(images[0].StudyInstanceUID)
+                assert view.state == "COMPLETE", "it is here: nothing is asked of a PACS that could not move"
+                other = a_study(1)
+                archive_images = images[:]
+                archive_images += other
+                images += other
+                view = await desk.pull(other[0].StudyInstanceUID)
+                assert (view.state, view.code) == ("FAILED", "source-no-move")
+                assert 'retrieve = "get"' in view.sentence
+
+
+async def test_a_pull_that_a_crash_cut_off_begins_again(tmp_path: Path) -> None:
+    images = a_study()
+    uid = images[0].StudyInstanceUID
+    async with receiving(tmp_path) as given:
+        with odd_archive(images) as (archive, port):
+            archive.destinations[OWN] = given[2]
+            async with fetching(given, port, begin=False) as desk:
+                ident = await desk.begin(uid)
+                await desk.house.execute("UPDATE pulls SET state='RUNNING'")
+            async with fetching(given, port) as desk:
+                assert (await desk.ended(ident)).state == "COMPLETE"
+
+
+async def test_a_study_that_is_gone_a_pacs_that_is_away_and_what_is_no_uid(tmp_path: Path) -> None:
+    async with receiving(tmp_path) as given:
+        with odd_archive(a_study(1)) as (_, port):
+            async with fetching(given, port) as desk:
+                view = await desk.pull(generate_uid())
+                assert (view.state, view.code) == ("FAILED", "pull-absent")
+                with pytest.raises(GatewayError) as why:
+                    await desk.begin("1.2.*")
+                assert why.value.code == "source-refused"
+                assert await desk.house.value("SELECT count(*) FROM pulls WHERE uid LIKE '%*%'") == 0
+        async with fetching(given, port) as desk:
+            view = await desk.pull(generate_uid())
+            assert (view.state, view.code) == ("FAILED", "pacs-down")
+            found = await desk.pulls.search(Terms(accession="A7701"), "clerk")
+            assert found.code == "pacs-down"
+            assert "cannot be reached" in found.sentence
+            await desk.house.execute("UPDATE pulls SET ended_at=1")
+            await desk.pulls.forget_old(60)
+            assert await desk.house.value("SELECT count(*) FROM pulls") == 0
