@@ -101,6 +101,54 @@ def test_what_is_no_report(block: bytes, code: str) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("obx", "text"),
+    [
+        ("OBX|1|TX|||one~two~three", "one\ntwo\nthree"),
+        ("OBX|1|FT|||one\\.br\\two\\.sp2\\three\\.in+4\\", "one\ntwo\n\nthree"),
+        ("OBX|1|TX|||swelling & fracture ^ of C2", "swelling & fracture ^ of C2"),
+        ("OBX|1|TX|||C:\\temp\\x 50\\% and \\H\\this\\N\\", "C:\\temp\\x 50\\% and this"),
+        ("OBX|1|FT|||5 \\XC2B5\\m", "5 µm"),
+        ("OBX|1|FT|||x\\.sp999999999\\y", "x\\.sp999999999\\y"),
+        ("OBX|1|FT|||x\\.sp999\\y", "x" + "\n" * 40 + "y"),
+        ("OBX|1|FT|||x\\.spbad\\y\\\\z", "x\\.spbad\\y\\\\z"),
+        ("OBX|1|NM|||7.5", "7.5"), ("OBX|1|SN|||<^5", "< 5"), ("OBX|1|CWE|||S02^Fracture^ICD10", "Fracture"),
+    ],
+)  # fmt: skip
+def test_nothing_of_a_text_is_lost(obx: str, text: str) -> None:
+    """Repetitions, separators that nobody escaped, sequences that nobody knows; and no gigabyte for one of them."""
+    assert report_of(oru(obx)).text == text
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\n", b"\n"])
+def test_segments_end_in_three_ways(end: bytes) -> None:
+    found = report_of(oru("OBX|1|TX|||one", "OBX|2|TX|||two").replace(b"\r", end))
+    assert (found.text, found.accessions[0], found.numbers) == ("one\ntwo", "A4711X", ("4711", "99"))
+
+
+@pytest.mark.parametrize("mark", ["~", "^", "&", "|", "\\"])
+def test_a_block_of_separators_is_no_message(mark: str) -> None:
+    """The library makes an object for each part: of 32 MB that is gigabytes."""
+    with pytest.raises(Hl7Error) as caught:
+        report_of(oru("OBX|1|TX|||" + mark * 300_000))
+    assert caught.value.code == "hl7-size"
+
+
+def test_two_documents_are_one_too_many() -> None:
+    document = f"OBX|1|ED|||RIS^AP^PDF^Base64^{base64.b64encode(PDF).decode()}"
+    with pytest.raises(Hl7Error) as caught:
+        report_of(oru(document, document))
+    assert caught.value.code == "hl7-document"
+
+
+def test_an_error_is_said_in_a_segment_of_its_own() -> None:
+    found = read(acknowledge(oru("OBX|1|TX|||x"), "AE", "No | such ^ study", AT, "204"))
+    assert [str(s[0]) for s in found] == ["MSH", "MSA", "ERR"]
+    assert str(found["ERR"][0][3]) == "204^^HL70357"
+    assert str(found["ERR"][0][4]) == "E"
+    assert found.unescape(str(found["ERR"][0][8])) == "No | such ^ study"
+
+
 NASTY = Person(id="VAL|1^2", issuer="L&L", family="O~DOE\\", given="JA\rNE", birth_date="19700101", sex="F")
 
 

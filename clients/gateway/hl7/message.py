@@ -38,6 +38,8 @@ gigabytes.
 """
 _BLANKS = 40
 """Lines or blanks that one escape sequence may stand for."""
+_SEQUENCE = r"[FSTREHN]|\.(?:br|ce|fi|nf)|\.(?:sp|sk|in|ti)[+-]?[0-9]{0,3}|X(?:[0-9A-Fa-f]{2}){1,64}"
+"""What stands between two escape characters (chapter 2.7); anything else is text that nobody escaped."""
 _CHARSETS = {
     "": "latin-1", "ASCII": "ascii", "8859/1": "latin-1", "8859/2": "iso8859_2", "8859/15": "iso8859_15",
     "8859/5": "iso8859_5", "8859/7": "iso8859_7", "8859/9": "iso8859_9", "UNICODE UTF-8": "utf-8", "UNICODE": "utf-8",
@@ -308,18 +310,16 @@ def _unescape(message: hl7.Message, text: str) -> str:
              ".fi": "", ".nf": ""}  # fmt: skip
 
     def meaning(found: re.Match[str]) -> str:
-        inner = str(found[1])
+        inner = found[1]
         if inner in plain:
             return str(plain[inner])
-        if match := re.fullmatch(r"\.(sp|sk|in|ti)([+-]?[0-9]{0,3})", inner):
-            count = min(max(int(match[2] or 1), 0), _BLANKS) if match[2] not in ("+", "-") else 1
-            return ("\n" if match[1] == "sp" else " ") * count
-        if re.fullmatch(r"X(?:[0-9A-Fa-f]{2}){1,64}", inner):
+        if inner[0] == "X":
             return bytes.fromhex(inner[1:]).decode("utf-8", "replace")
-        return str(found[0])
+        count = min(max(int(inner[3:] or 1), 0), _BLANKS) if inner[3:] not in ("+", "-") else 1
+        return ("\n" if inner[1:3] == "sp" else " ") * count
 
     quoted = re.escape(mark)
-    return re.sub(f"{quoted}([^{quoted}]{{1,130}}){quoted}", meaning, text)
+    return re.sub(f"{quoted}({_SEQUENCE}){quoted}", meaning, text)
 
 
 def _escape(text: str) -> str:

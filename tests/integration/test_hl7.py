@@ -1,0 +1,119 @@
+"""Reports through whole programs, with a foreign HL7 peer: the `hl7` library's own MLLP on the other side.
+
+A sender's gateway hears one report before its study is imported, is killed, and hears another one after; the receiver's
+PACS gets both as documents of the study, byte for byte as they were made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from clients.gateway import folder as folders
+from clients.gateway.hl7 import mllp
+from clients.gateway.hl7.message import control_of
+from tests.dicom_kit import free_port
+from tests.gateway_kit import NOWHERE, eventually
+from tests.hl7_kit import a_pdf, as_document, deliver, oru
+from tests.programs import RECEIVER, Gateway, Programs, digests, write_study
+
+
+def prepare(world: Programs, port: int) -> None:
+    """The sender's gateway takes reports from its next start on."""
+    file = world.sender.folder / "gateway.toml"
+    file.write_text(file.read_text().replace("[hl7]", f'[hl7]\nlisten = "127.0.0.1:{port}"', 1))
+
+
+@pytest.mark.slow
+async def test_reports_travel_with_the_images(tmp_path: Path) -> None:
+    sent = write_study(tmp_path / "disc", instances=4)
+    image = pydicom.dcmread(next((tmp_path / "disc").iterdir()))
+    whose = {
+        "accession": image.AccessionNumber, "number": image.PatientID, "born": image.PatientBirthDate,
+        "uid": image.StudyInstanceUID,
+    }  # fmt: skip
+    early, pdf, port = oru("OBX|1|TX|||No bleeding.", **whose), a_pdf(), free_port()
+    world = Programs(tmp_path)
+    try:
+        await world.open(quiet_seconds=3600)
+        await world.sender.stop()
+        prepare(world, port)
+        await world.sender.start()
+        assert await deliver("127.0.0.1", port, early) == [("AA", "M1")], "it waits for its images"
+        await world.sender.kill()  # and was not lost by that
+        await world.sender.start()
+        (study,) = (await world.sender.engine.import_path(str(tmp_path / "disc"), "test"))["studies"]
+        await eventually(lambda: _has(world, study, 5))
+        assert await deliver("127.0.0.1", port, early) == [("AA", "M1")], "and is not doubled"
+        other = await deliver("127.0.0.1", port, oru(control="M2", **{**whose, "number": "P2"}))
+        assert other == [("AE", "M2")]
+        late = oru(as_document(pdf), control="M3", **whose)
+        assert await deliver("127.0.0.1", port, late) == [("AA", "M3")]
+        assert (await world.sender.engine.study(study)).instances == 6
+        view = await world.sender.engine.send(study, RECEIVER, "drill", "test")
+        view = await world.sender.when(view.tid, lambda v: v.link != "")
+        await world.answer(view)
+        view = await world.receiver.until(view.tid, "COMPLETE")
+        assert (view.stored, view.gaps) == (6, 0)
+        here = digests(world.sender.folder / "incoming")
+        assert sent.items() <= here.items()
+        assert {uid: [digest] for uid, digest in here.items()} == world.at_pacs(here)
+        found = [pydicom.dcmread(p) for p in (tmp_path / "pacs").rglob("*.dcm")]
+        documents = [d for d in found if d.Modality == "DOC"]
+        assert {d.StudyInstanceUID for d in documents} == {image.StudyInstanceUID}
+        assert {d.PatientID for d in documents} == {image.PatientID}
+        assert pdf in [d.EncapsulatedDocument[: d.EncapsulatedDocumentLength] for d in documents]
+    finally:
+        await world.close()
+
+
+async def _has(world: Programs, study: str, instances: int) -> bool:
+    return (await world.sender.engine.study(study)).instances == instances
+
+
+async def test_hostile_peers_leave_the_gateway_as_it_was(tmp_path: Path) -> None:
+    """Rubbish, halves, floods of separators and peers that hang up: everybody else is answered all the while, and
+    SIGTERM ends it in time.
+    """
+    gateway, port = Gateway(tmp_path / "g"), free_port()
+    await folders.init(
+        gateway.folder, name="Valley ED", relay=NOWHERE, dicom="127.0.0.1:0", http="127.0.0.1:0"
+    )
+    file = gateway.folder / "gateway.toml"
+    file.write_text(file.read_text().replace("[hl7]", f'[hl7]\nlisten = "127.0.0.1:{port}"', 1))
+    await gateway.start()
+    held = []
+    try:
+        for raw in (
+            b"GET / HTTP/1.1\r\n\r\n", mllp.START + b"MSH|half", mllp.START, os.urandom(4096),
+            mllp.START + b"x" * 5_000_000, mllp.END * 100, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        ):  # fmt: skip
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with suppress(ConnectionError):
+                writer.write(raw)
+            held.append((reader, writer))
+        for block, code in (
+            (b"MSH|^~\\&|" + b"~" * 1_000_000, "AE"), (os.urandom(10_000).replace(b"\x1c", b""), "AE"),
+            (oru(), "AA"), (oru(processing="D"), "AR"),
+        ):  # fmt: skip
+            answer = await mllp.call("127.0.0.1", port, block)
+            assert control_of(answer)[0] == code
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            assert await gateway.process.wait() == 0
+    finally:
+        for _, writer in held:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        await gateway.stop()
+    log = gateway.log.read_text()
+    assert "Traceback" not in log
+    assert "NOBODY" not in log
