@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -241,6 +242,7 @@ async def test_each_class_of_status(world: World, study: Study) -> None:
     assert {says[n] for n, uid in first.items() if asked[uid] > 1} == set(busy)
     assert asked.total() == IMAGES + len(busy)
     assert pacs.queries == [], "every answer is an answer"
+    assert all(f"status {status:04X}" in there.sentence for status in stored[1:])
     ledger = dict(
         await world.receiver.rooms.db.run(
             lambda con: con.execute("SELECT sop_uid, state || ' ' || status FROM ledger").fetchall()
@@ -286,6 +288,50 @@ async def test_it_ends_again_and_again(world: World, study: Study) -> None:
             await serving
     assert sorted(pacs.asked) == sorted(study.sent)
     assert await study.account() == "gaps 0, found 3, sent again 0"
+
+
+# The association
+
+
+@pytest.mark.parametrize(
+    ("last", "says"), [(A_ABORT, "as it begins"), (None, "does not answer")], ids=["A-ABORT", "silent"]
+)
+async def test_it_takes_no_association_until_it_does(
+    world: World, study: Study, last: bytes | None, says: str
+) -> None:
+    """It ends each at once, or says nothing to any: staff are told which, and all arrives once it works."""
+    pacs, tid = OddPacs(), ""
+
+    async def told() -> bool | None:
+        return any(says in alarm for alarm in (await world.receiver.engine.transfer(tid)).alarms) or None
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(2**16)
+            if last is None:
+                await reader.read()  # until we give up
+            else:
+                writer.write(last)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    broken = await asyncio.start_server(answer, "127.0.0.1", world.pacs_port)
+    try:
+        await study.begin()
+        tid = study.view.tid
+        await world.receiver.eventually(told)
+    finally:
+        broken.close()
+    with odd_pacs(world.pacs_port, again=pacs, queries=True):
+        await study.complete(pacs)
+
+
+async def test_it_is_slow(world: World, study: Study) -> None:
+    """It takes its time for every part of an image, and never so long that it counts as silent."""
+    with odd_pacs(world.pacs_port, queries=True) as pacs:
+        pacs.while_it_comes = lambda n, event: time.sleep(0.05)
+        await run(study, pacs)
 
 
 # It can be asked, and the asking fails

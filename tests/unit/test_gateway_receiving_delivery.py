@@ -64,6 +64,8 @@ class OnePacs:
         self.queries = False
         self.kinds = [(str(CTImageStorage), str(ExplicitVRLittleEndian))]
         """What it takes."""
+        self.associations: list[Any] = []
+        """In the order of their first instance."""
         self.data: dict[str, bytes] = {}
         """The data sets themselves."""
         self._server: Any = None
@@ -86,6 +88,8 @@ class OnePacs:
     def _store(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         self.seen[uid] += 1
+        if event.assoc not in self.associations:
+            self.associations.append(event.assoc)
         self.look()
         self.go_on.wait(PATIENCE)
         status = self.answers.get(uid, 0)
@@ -327,6 +331,26 @@ async def test_images_arrive_while_packs_still_come(party: Party) -> None:
         async with asyncio.timeout(PATIENCE):
             await task
     assert party.pacs.bytes == await party.originals()
+
+
+@pytest.mark.parametrize("idle", [20.0, 0.2])
+async def test_one_association_is_fed_and_opened_again_after_a_while(party: Party, idle: float) -> None:
+    """What comes while it is open goes over it; one that had nothing to do was released, and in good order."""
+    spool = await party.sealed(*(noise(i) for i in range(1, 5)))
+    await party.fetched(spool, only=range(3))
+    async with party.scu(idle=idle) as scu, running(party.delivery(scu).run()) as (task,):
+
+        async def first() -> bool:
+            return len(party.pacs.bytes) == 1 and (idle > 1 or party.pacs.associations[0].is_released)
+
+        await eventually(first)
+        await party.fetched(spool)
+        party.prefetch.signal(party.cid).set()
+        async with asyncio.timeout(PATIENCE):
+            await task
+    assert party.pacs.bytes == await party.originals()
+    assert (len(party.pacs.associations) == 1) == (idle > 1)
+    assert set(party.pacs.seen.values()) == {1}
 
 
 # Exactly once
