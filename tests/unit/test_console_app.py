@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from clients.gateway.console.app import ACTIONS, HEADERS, LARGEST_FORM, PAGES
 from clients.gateway.console.roles import may
 from tests.console_kit import House, Person, house
+from tests.fake_archive import match
 from tests.fake_engine import STAFF, blank
 
 TID = "0123456789abcdef" * 2
@@ -17,9 +18,11 @@ async def addresses(built: House) -> dict[str, str]:
     peer = next(p.site for p in built.engine.all_peers.values() if p.reachable)
     view = await built.engine.send(study.id, peer, "transfer", "desk1")
     built.engine.ask_who(view.tid)
+    built.engine.archived = [match()]
+    pull = await built.engine.pull("1.2.3", "desk1")
     found = {}
     for path in [p[0] for p in PAGES] + [a[0] for a in ACTIONS]:
-        of = study.id if path.startswith("/studies/") else view.tid
+        of = {"studies": study.id, "pulls": pull.id}.get(path.split("/")[1], view.tid)
         found[path] = path.replace("{id:[0-9a-f]{32}}", of)
     return found
 
@@ -72,9 +75,9 @@ async def test_nobody_reaches_anything_without_signing_in() -> None:
 
 async def test_navigation_shows_only_what_the_role_may_open() -> None:
     expected = {
-        "desk1": {"/desk", "/sent", "/status"},
+        "desk1": {"/desk", "/archive", "/sent", "/status"},
         "dr-lee": {"/desk", "/sent", "/inbox", "/status"},
-        "admin": {"/desk", "/sent", "/inbox", "/sites", "/audit", "/status"},
+        "admin": {"/desk", "/archive", "/sent", "/inbox", "/sites", "/audit", "/status"},
         "privacy": {"/sent", "/inbox", "/audit", "/status"},
     }
     async with house() as built:

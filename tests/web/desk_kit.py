@@ -15,10 +15,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import Browser, Page, expect
 
 from clients.gateway.console.server import serve
 from clients.gateway.views import SeriesProgress, TransferView
+from tests.fake_archive import match
 from tests.fake_engine import PASSWORD, FakeEngine, blank, hospital
 
 SCREEN = {"width": 1280, "height": 720}
@@ -148,6 +150,16 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         },
         "expired": {"state": "EXPIRED", "link": "", "pin": "", "ended_at": now},
     }
+    engine.archived = [match(here=0), match("1.2.4", patient_name="ROE, RICK", instances=-1)]
+    pulls = {
+        "pull-coming": (await engine.pull("1.2.3", "desk1")).id, "pull-incomplete": (await engine.pull("1.2.4", "desk1")).id,
+    }  # fmt: skip
+    engine.change_pull(pulls["pull-coming"], here=120, completed=120, remaining=568)
+    engine.change_pull(
+        pulls["pull-incomplete"], state="INCOMPLETE", ended_at=now, wanted=688, here=677, missing=11, failed=11,
+        sentence="11 images missing: PACS says 688, here 677. Get the study again.", misses=["1.2.840.113619.2.1"],
+        notes=["The PACS also sent 1 image of another study. They are at the desk as what they are."],
+    )  # fmt: skip
     receiving: dict[str, dict[str, Any]] = {
         "seen": {"state": "SEEN", **going, "expires_at": now + 6000, "created_at": now},
         "opened": {
@@ -177,6 +189,13 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     )
     places |= {"asked": f"/transfers/{asked.tid}", "filed": f"/transfers/{filed.tid}"}
     places |= {f"{name} identity": f"{places[name]}/identity" for name in ("asked", "filed")}
+    places |= {name: f"/pulls/{ident}" for name, ident in pulls.items()} | {"archive": "/archive"}
+    last = (await engine.studies())[-1]
+    engine.put_study(
+        replace(last, prepared="Lakeside Trauma Center", prepared_by="rule 1", missing=11, open=False,
+                completeness="11 missing: PACS says 586, here 575")
+    )  # fmt: skip
+    places["prepared"] = f"/studies/{last.id}"
     places["stop"] = places["offered"] + "/stop"
     places["study"] = f"/studies/{(await engine.studies())[0].id}"
     places |= {p: f"/{p}" for p in ("desk", "sent", "inbox", "sites", "audit", "status", "nothing-here")}

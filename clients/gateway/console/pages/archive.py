@@ -35,7 +35,7 @@ async def show(visit: Visit) -> web.Response:
     finding = visit.request.app[FINDINGS].get(visit.key, number) if number else None
     return visit.show(
         "archive.html",
-        terms=finding.terms if finding is not None else {},
+        terms=dict.fromkeys(FIELDS, "") | (finding.terms if finding is not None else {}),
         found=finding.found if finding is not None else None,
         number=number,
         forgotten=bool(number and finding is None),
