@@ -20,7 +20,10 @@ from clients.gateway.dicom.commitment import (
 )
 from clients.gateway.dicom.finder import encode_identifier, names
 from clients.gateway.dicom.part10 import is_uid
+from clients.gateway.dicom.query import read_failed, read_image, read_match, read_series
 from clients.gateway.dicom.structure import DEFLATED, read_elements
+from clients.gateway.dicom.worklist import Query, Unreadable, sift
+from clients.gateway.dicom.worklist_child import decode_answer
 from clients.gateway.errors import IntakeError
 from tests.fuzz.files import SYNTAXES, by_name, data_sets
 from tests.fuzz.harness import Harness
@@ -93,6 +96,78 @@ def _answer(data: bytes) -> None:
     assert b"2.25.3" in data
 
 
+@cache
+def _matches() -> list[bytes]:
+    """Answers to what staff search, at each level, and the last response of a retrieve. First byte: which."""
+    ds = Dataset()
+    ds.SpecificCharacterSet, ds.StudyInstanceUID, ds.SeriesInstanceUID = "ISO_IR 192", "2.25.1", "2.25.2"
+    ds.StudyDate, ds.StudyTime, ds.AccessionNumber = "20261124", "1155", "A77"
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "MÜLLER^ANN", "4711", "19700101", "F"
+    ds.ModalitiesInStudy, ds.StudyDescription = ["CT", "SR"], "CT HEAD"
+    ds.NumberOfStudyRelatedSeries, ds.NumberOfStudyRelatedInstances, ds.NumberOfSeriesRelatedInstances = (
+        2,
+        300,
+        30,
+    )
+    ds.SOPInstanceUID, ds.SOPClassUID, ds.FailedSOPInstanceUIDList = "2.25.3", _CLASS, ["2.25.4", "2.25.5"]
+    return [bytes([level]) + encoded(ds, IMPLICIT) for level in range(4)]
+
+
+def _match(data: bytes) -> None:
+    """An answer of the archive: of what was asked for, its UIDs valid, its texts fit to be shown; or none."""
+    level, body = (data[0] % 4, data[1:]) if data else (0, b"")
+    uids: list[str] = []
+    if level == 0 and (match := read_match(body)) is not None:
+        uids = [match.uid]
+        texts = (match.patient_name, match.patient_id, match.accession, match.description, match.modalities)
+        assert all(text.isprintable() and len(text) <= 2000 for text in texts)
+        assert min(match.series, match.instances) >= -1
+    elif level == 1 and (series := read_series(body, "2.25.1")) is not None:
+        uids = [series.uid]
+    elif level == 2 and (image := read_image(body, "2.25.1", "2.25.2")) is not None:
+        uids = [image.uid, image.sop_class or "1"]
+    elif level == 3:
+        uids = read_failed(body)
+    if not uids:
+        raise IntakeError
+    assert all(map(is_uid, uids))
+
+
+@cache
+def _expected() -> list[bytes]:
+    """Answers of a worklist: as it should be, and with nothing in it."""
+    step = Dataset()
+    step.Modality, step.ScheduledProcedureStepStartDate, step.ScheduledProcedureStepStartTime = (
+        "CT",
+        "20261124",
+        "1155",
+    )
+    step.ScheduledProcedureStepDescription = "CT HEAD"
+    ds = Dataset()
+    ds.SpecificCharacterSet, ds.PatientID, ds.IssuerOfPatientID = "ISO_IR 192", "4711", "LAKESIDE"
+    ds.PatientName, ds.PatientBirthDate, ds.PatientSex, ds.AccessionNumber = (
+        "MÜLLER^ANN",
+        "19700101",
+        "F",
+        "A77",
+    )
+    ds.ScheduledProcedureStepSequence = Sequence([step])
+    return [encoded(ds, IMPLICIT), b""]
+
+
+def _worklist(data: bytes) -> None:
+    """One answer of a worklist, sifted: never another patient's than the one that was asked for."""
+    answer = decode_answer(data)
+    if isinstance(answer, Unreadable):
+        raise IntakeError
+    view = sift(Query(patient_id="4711"), [answer], more=False)
+    assert len(view.items) + view.dropped == 1
+    for item in view.items:
+        assert item.patient_id == "4711"
+        texts = (item.name, item.shown_name, item.issuer, item.accession, item.what, item.scheduled)
+        assert all(text.isprintable() and len(text) <= 1000 for text in texts)
+
+
 # Coercion
 
 
@@ -110,5 +185,7 @@ def _coerce(data: bytes) -> None:
 HARNESSES = [
     Harness(name="commitment", run=_report, samples=_reports, family=(IntakeError,), share=0.5),
     Harness(name="find-answer", run=_answer, samples=_answers, family=(IntakeError,), share=0.3),
+    Harness(name="archive-answer", run=_match, samples=_matches, family=(IntakeError,), share=0.4),
+    Harness(name="worklist-answer", run=_worklist, samples=_expected, family=(IntakeError,), share=0.3),
     Harness(name="coercion", run=_coerce, samples=data_sets, family=(IntakeError,), share=0.4, seconds=5.0),
 ]

@@ -59,7 +59,6 @@ def decode_answer(identifier: bytes) -> Answer | Unreadable:
     """One response. Any bytes are taken; a value that is two is none."""
     try:
         ds = read_dataset(BytesIO(identifier), is_implicit_VR=True, is_little_endian=True)
-        ds.decode()
         steps = ds.get("ScheduledProcedureStepSequence") or [Dataset()]
         step = steps[0]
         what = _text(ds, "RequestedProcedureDescription") or _text(step, "ScheduledProcedureStepDescription")
