@@ -152,8 +152,9 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     }
     engine.archived = [match(here=0), match("1.2.4", patient_name="ROE, RICK", instances=-1)]
     pulls = {
-        "pull-coming": (await engine.pull("1.2.3", "desk1")).id, "pull-incomplete": (await engine.pull("1.2.4", "desk1")).id,
-    }  # fmt: skip
+        "pull-coming": (await engine.pull("1.2.3", "desk1")).id,
+        "pull-incomplete": (await engine.pull("1.2.4", "desk1")).id,
+    }
     engine.change_pull(pulls["pull-coming"], here=120, completed=120, remaining=568)
     engine.change_pull(
         pulls["pull-incomplete"], state="INCOMPLETE", ended_at=now, wanted=688, here=677, missing=11, failed=11,
@@ -192,9 +193,15 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     places |= {name: f"/pulls/{ident}" for name, ident in pulls.items()} | {"archive": "/archive"}
     last = (await engine.studies())[-1]
     engine.put_study(
-        replace(last, prepared="Lakeside Trauma Center", prepared_by="rule 1", missing=11, open=False,
-                completeness="11 missing: PACS says 586, here 575")
-    )  # fmt: skip
+        replace(
+            last,
+            prepared="Lakeside Trauma Center",
+            prepared_by="rule 1",
+            missing=11,
+            open=False,
+            completeness="11 missing: PACS says 586, here 575",
+        )
+    )
     places["prepared"] = f"/studies/{last.id}"
     places["stop"] = places["offered"] + "/stop"
     places["study"] = f"/studies/{(await engine.studies())[0].id}"
