@@ -186,8 +186,8 @@ class AuditView(View, frozen=True, kw_only=True):
 
 
 class CheckView(View, frozen=True, kw_only=True):
-    """One line of `gateway echo`: "relay", "clock", "pacs", "dicom", "disk", "database"; "sites", "transfer", "outbox"
-    once for each that is wrong.
+    """One line of `gateway echo`: "relay", "clock", "pacs" (and "pacs-NAME" for each other destination), "dicom",
+    "disk", "database"; "sites", "transfer", "outbox" once for each that is wrong.
     """
 
     name: str
