@@ -14,6 +14,7 @@ import pytest
 
 from clients.gateway import folder as folders
 from clients.gateway.clock import SystemClock
+from clients.gateway.dicom.pacs import BundledPacs
 from clients.gateway.engine import GatewayEngine
 from clients.gateway.observe import checks
 from clients.gateway.observe.health import Health
@@ -174,6 +175,35 @@ async def test_a_relay_without_room_for_us_is_an_alarm_a_sentence_and_no_more_on
 async def test_a_pacs_that_is_down(tmp_path: Path) -> None:
     async with gateway(tmp_path / "g", pacs=f"PACS@127.0.0.1:{free_port()}") as rooms:
         assert "cannot be reached at its address" in await wrong(rooms, "pacs")
+
+
+async def test_each_destination_has_a_line(tmp_path: Path) -> None:
+    """Which is down, and which answers."""
+    pacs = BundledPacs(tmp_path / "pacs", aet="PACS")
+    host, port = await pacs.start()
+    folder = tmp_path / "g"
+    try:
+        await folders.init(
+            folder,
+            name="X",
+            relay=NOWHERE,
+            dicom="127.0.0.1:0",
+            http="127.0.0.1:0",
+            pacs=f"PACS@{host}:{port}",
+        )
+        with (folder / "gateway.toml").open("a") as file:
+            file.write(
+                f'[[destinations]]\nname = "neuro"\naet = "NEURO"\naddress = "127.0.0.1:{free_port()}"\n'
+            )
+        rooms = Rooms(folder, dicom=False)
+        await rooms.open()
+        try:
+            assert "cannot be reached" in await wrong(rooms, "pacs-neuro")
+            assert [c.ok for c in await checks.check(rooms) if c.name == "pacs"] == [True]
+        finally:
+            await rooms.close()
+    finally:
+        await pacs.stop()
 
 
 @pytest.mark.peer
