@@ -29,7 +29,7 @@ def words(pdf: bytes) -> list[str]:
 def test_a_page_has_the_text_and_whose_it_is() -> None:
     (page,) = words(typeset(HEADING, "No bleeding.\n\n  Fracture, 3 mm (left)."))
     for part in (
-        "CT head", "DOE, JANE", "born 1970-01-02", "MRN 4711", "accession A4711", "LEE, KIM", "corrected report",
+        "CT head", "DOE, JANE", "born 1970-01-02", "MRN 4711", "accession A4711", "LEE, KIM", "Corrected report",
         "No bleeding.", "Fracture, 3 mm (left).", "Page 1 of 1",
     ):  # fmt: skip
         assert part in page, part

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.gateway.sending.words import contents, describe, initials, noun
+from clients.gateway.sending.words import contents, describe, initials, noun, series_label
 from transfer.summary import Summary, make_summary
 
 
@@ -81,6 +81,8 @@ def test_kind_part_and_date(args: Any, said: str) -> None:
 def test_what_staff_read_of_what_is_no_image(series: list[tuple[str, int]], said: str) -> None:
     assert contents(series) == said
     assert noun(" sr ") == "report"
+    assert series_label("SR", "99", "Findings") == "SR 99 (report) · Findings"
+    assert series_label("CT", "2", "head 5 mm") == "CT 2 · head 5 mm"
 
 
 def test_a_diagnosis_is_not_repeated() -> None:

@@ -188,6 +188,18 @@ async def test_what_a_crash_left_without_a_row_is_swept(house: House) -> None:
         await eventually(lambda: _only(house, kept))
 
 
+async def test_a_row_whose_file_a_backup_did_not_hold_holds_nothing_up(house: House) -> None:
+    async with taking(house) as made:
+        assert await say(made, oru()) == "AA"
+        assert await say(made, oru("OBX|1|TX|||Another.")) == "AA"
+    lost = await house.value("SELECT file FROM hl7_waiting ORDER BY id LIMIT 1")
+    (house.folder / "hl7" / lost).unlink()
+    async with taking(house):
+        await house.studies.adopt(_arrival(house))
+        await eventually(lambda: _none_waits(house))
+    assert len(await documents(house)) == 1
+
+
 @pytest.mark.parametrize(
     ("block", "answer"),
     [

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from clients.gateway.sending.words import contents, noun
+from clients.gateway.sending.words import contents, series_label
 from clients.gateway.views import SeriesView, StudyView, TransferView
 
 REASONS: Final[Mapping[str, str]] = {
@@ -169,9 +169,7 @@ class Words(msgspec.Struct, frozen=True):
 
     def kind(self, series: SeriesView) -> str:
         """The modality as the data set says it, in words where it is no image: "CT 2", "SR 99 (report)"."""
-        name = noun(series.modality)
-        head = " ".join(filter(None, (series.modality, series.number)))
-        return head if name == "image" else f"{head} ({name})"
+        return series_label(series.modality, series.number, "")
 
     def moment(self, at: int) -> str:
         """A time: "14:03:22" today, else "2026-11-24 14:03"; "" for 0."""

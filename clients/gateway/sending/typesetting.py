@@ -30,6 +30,8 @@ _DEJAVU = (
 """Debian and Ubuntu, Fedora and RHEL, Arch."""
 _WIDTH, _HEIGHT = 595.28, 841.89
 _MARGIN, _TOP, _BOTTOM = 56.0, 760.0, 62.0
+_HEAD = 108.0
+"""From the title down to the text, in points (1/72 inch)."""
 _SIZE, _LEADING, _SMALL = 10.0, 14.5, 8.0
 _LINE = 20_000
 """Characters of one line before it is wrapped: more is no line."""
@@ -87,7 +89,7 @@ class _Setter:
         from reportlab.pdfgen.canvas import Canvas
 
         lines = [line for part in self._text.split("\n") for line in self._wrap(part)]
-        room = int((_TOP - _BOTTOM - 92) // _LEADING)
+        room = int((_TOP - _BOTTOM - _HEAD) // _LEADING)
         pages = [lines[at : at + room] for at in range(0, max(len(lines), 1), room)]
         if len(pages) > MAX_PAGES:
             raise IntakeError(
@@ -120,8 +122,11 @@ class _Setter:
         canvas.setLineWidth(0.6)
         canvas.line(_MARGIN, at + 4, _WIDTH - _MARGIN, at + 4)
         if h.note:
-            canvas.drawString(_MARGIN, at - 10, self._fit(h.note, _SIZE))
-        at = _TOP - 92
+            canvas.setFillGray(0.9)
+            canvas.rect(_MARGIN, at - 20, _WIDTH - 2 * _MARGIN, 19, stroke=0, fill=1)
+            canvas.setFillGray(0)
+            canvas.drawString(_MARGIN + 5, at - 14, self._fit(h.note[:1].upper() + h.note[1:], _SIZE))
+        at = _TOP - _HEAD
         for line in lines:
             canvas.drawString(_MARGIN, at, line)
             at -= _LEADING

@@ -72,6 +72,7 @@ def contents(series: Sequence[tuple[str, int]]) -> str:
 
 
 def series_label(modality: str, number: str, description: str) -> str:
-    """ "CT 2 · head 5 mm", for staff; may be empty."""
-    head = " ".join(x for x in (modality, number) if x)
+    """ "CT 2 · head 5 mm" or "SR 99 (report)", for staff; may be empty."""
+    name = noun(modality)
+    head = " ".join(x for x in (modality, number, f"({name})" if name != "image" else "") if x)
     return f"{head} · {description}" if description else head
