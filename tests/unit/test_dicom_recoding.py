@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import msgspec
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.filewriter import write_dataset
@@ -292,3 +295,37 @@ def test_a_written_file_that_is_not_the_same_is_not_sent() -> None:
     written[-500] ^= 1
     with pytest.raises(RecodeError):
         check(data, syntax, bytes(written), EXPLICIT_LITTLE)
+
+
+_NATIVE = {s: encoded(an_image((8, 8), "u1"), s) for s in (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(_NATIVE)), st.sampled_from(TARGETS), st.data())
+def test_any_bytes_are_recoded_or_refused(syntax: str, target: str, data: st.DataObject) -> None:
+    changed = bytearray(_NATIVE[syntax])
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(changed) - 5))
+        changed[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
+    with contextlib.suppress(RecodeError, IntakeError):
+        recoded(bytes(changed), syntax, target)
+
+
+_CODED = {
+    name: data_of(BUNDLED / name)
+    for name in (
+        "MR_small_RLE.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_jpeg_gdcm.dcm",
+    )
+}  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(_CODED)), st.data())
+def test_any_codestream_is_decoded_or_refused(name: str, data: st.DataObject) -> None:
+    whole, syntax = _CODED[name]
+    changed = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(len(changed) // 4, len(changed) - 5))
+        changed[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
+    with contextlib.suppress(RecodeError, IntakeError):
+        list(recode(bytes(changed), syntax, EXPLICIT_LITTLE))

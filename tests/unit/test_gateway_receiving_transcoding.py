@@ -19,11 +19,16 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.part10 import encode_meta
+from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.receiving import remarks
-from clients.gateway.receiving.transcoding import Transcoder
+from clients.gateway.receiving.transcoding import Fallback, Transcoder
+from tests.dicom_kit import storescp
 from tests.image_kit import BUNDLED
 from tests.unit.test_gateway_receiving_delivery import Party, images, party, workers
+from transfer.ids import Digest
+from transfer.messages import ItemEntry
 
 __all__ = ["party", "workers"]
 CT, EXPLICIT, IMPLICIT = str(CTImageStorage), str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)
@@ -155,3 +160,36 @@ async def test_files_that_cannot_be_recoded_are_named(tmp_path: Path) -> None:
         )
     finally:
         await transcoder.stop()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("name", "option", "target"),
+    [
+        ("MR_small_RLE.dcm", "+x=", EXPLICIT), ("MR_small_jpeg_ls_lossless.dcm", "+x=", EXPLICIT),
+        ("MR_small_jp2klossless.dcm", "+xi", IMPLICIT), ("MR_small_bigendian.dcm", "+xi", IMPLICIT),
+    ],
+)  # fmt: skip
+async def test_a_real_peer_that_takes_less(tmp_path: Path, name: str, option: str, target: str) -> None:
+    """DCMTK's storescp, told to take what is not compressed, or Implicit VR alone."""
+    source = BUNDLED / name
+    header = read_header(source)
+    path = tmp_path / "0.dcm"
+    path.write_bytes(source.read_bytes())
+    item = ItemEntry(0, 0, header.sop_class, header.sop_uid, header.syntax, "raw", 0, 1, 1, Digest(bytes(32)))
+    transcoder = Transcoder()
+    with storescp(tmp_path / "out", more=(option,)) as (port, _):
+        scu = StoreScu(Destination(aet="PACS", host="127.0.0.1", port=port, calling_aet="US"))
+        try:
+            first = await scu.store(path, item.sop_class, item.sop_uid, item.syntax)
+            assert first.code == "pacs-context"
+            result, syntax = await Fallback(transcoder, scu).store(path, item)
+        finally:
+            await scu.stop()
+            await transcoder.stop()
+    assert (result.kind, syntax) == ("ok", target)
+    (stored,) = (tmp_path / "out").iterdir()
+    there = pydicom.dcmread(stored)
+    assert there.SOPInstanceUID == header.sop_uid
+    assert bytes(there.PixelData) == bytes(pydicom.dcmread(BUNDLED / "MR_small.dcm").PixelData)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.dcm", "out"], "the other form is gone"
