@@ -69,10 +69,12 @@ class Site:
 
 
 class World:
-    """All parties; `base` holds a folder for each. `commit`: how the receiver's PACS is asked after the last image."""
+    """All parties; `base` holds a folder for each. `commit`: how the receiver's PACS is asked after the last image;
+    `identity`: under whose number it files.
+    """
 
-    def __init__(self, base: Path, commit: str = "auto") -> None:
-        self.base, self._commit = base, commit
+    def __init__(self, base: Path, commit: str = "auto", identity: str = "as-is") -> None:
+        self.base, self._commit, self._identity = base, commit, identity
         self.sender, self.receiver = Site(base / "sender"), Site(base / "receiver")
         self.relay_config = Config(listen="127.0.0.1:0", data=base / "relay", access_log=False)
         self.pacs_folder = base / "pacs"
@@ -90,7 +92,7 @@ class World:
                 dicom="127.0.0.1:0",
                 http="127.0.0.1:0",
                 pacs=pacs,
-                identity="as-is",
+                identity=self._identity,
             )
             site.card = folders.own_card(site.folder, identity)  # type: ignore[attr-defined]
             enroll(self.relay_config.data, site.card)  # type: ignore[attr-defined]

@@ -88,7 +88,7 @@ class IdentityView(View, frozen=True, kw_only=True):
     """Whose images one received study is, and how that was decided."""
 
     state: str
-    """sealed (not opened yet), waits (staff are asked), filed."""
+    """sealed (not opened yet), waits (staff are asked), filed; unknown: it ended unopened, or too long ago."""
     how: str
     """Once it is filed: prefix, match or as-is."""
     filed_id: str

@@ -11,17 +11,21 @@ import msgspec
 import pydicom
 import pytest
 
+from clients.gateway.control import ControlServer
 from clients.gateway.dicom.coercion import rest_hash
 from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.dicom.worklist import Worklist
 from clients.gateway.receiving.delivery import Delivery
 from clients.gateway.receiving.reconciling import Reconciling
+from clients.gateway.views import TransferView
 from clients.gateway.whose import Candidate
 from tests.dicom_kit import data_set, storescp
 from tests.gateway_kit import PATIENCE, an_instance
+from tests.programs import command
 from tests.unit.test_gateway_receiving_delivery import Party, party, workers
 from tests.worklist_kit import destination, step, wlmscpfs
+from tests.world import World
 
 __all__ = ["party", "workers"]
 
@@ -127,3 +131,44 @@ async def test_an_image_of_another_patient_is_a_gap_that_is_named(party: Party) 
         msgspec.json.decode((await party.r.rows("SELECT sender FROM presented"))[0]["sender"])["issuer"]
         == "VALLEY"
     )
+
+
+async def test_on_the_command_line_from_the_question_to_a_later_correction(
+    tmp_path: Path, study: Path
+) -> None:
+    world = World(tmp_path / "world", identity="match")
+    await world.open()
+    control = ControlServer(world.receiver.engine, world.receiver.folder)
+    try:
+        await control.start()
+        offered = await world.offer(study)
+        await world.answer(offered)
+
+        async def waits() -> TransferView | None:
+            view = await world.receiver.engine.transfer(offered.tid)
+            return view if view.identity == "waits" else None
+
+        view = await world.receiver.eventually(waits)
+        assert view.waits == "It waits for somebody here to say who this patient is. Open it in the inbox."
+        at = (str(world.receiver.folder), offered.tid)
+        shown = await command("incoming", "show", *at, "--json")
+        assert shown.lines[0]["sender"]["name"] == "PHANTOM, TRAUMA"
+        person = ("--mrn", "900", "--name", "PHANTOM, TRAUMA", "--json")
+        alone = await command("incoming", "identify", *at, *person, "--confirm", "number")
+        assert (alone.code, alone.lines[-1]["code"]) == (1, "unconfirmed")
+        assert world.stored() == {}
+        told = ("--confirm", "number", "--confirm", "arrival")
+        done = await command("incoming", "identify", *at, *person, *told)
+        assert (done.code, done.lines[0]["how"], done.lines[0]["filed_id"]) == (0, "match", "900")
+        await world.sender.until(offered.tid, "COMPLETE")
+        await world.receiver.until(offered.tid, "COMPLETE")
+        stored = list(world.pacs_folder.rglob("*.dcm"))
+        assert {pydicom.dcmread(path, stop_before_pixels=True).PatientID for path in stored} == {"900"}
+        wrong = await command("incoming", "correct", *at, "--mrn", "90\\1", "--json", *told)
+        assert (wrong.code, wrong.lines[-1]["code"]) == (1, "mrn-backslash")
+        later = await command("incoming", "correct", *at, "--mrn", "901", "--json", *told)
+        assert (later.code, later.lines[0]["merge"]["to_id"]) == (0, "901")
+        assert (await world.receiver.engine.transfer(offered.tid)).identity == "merged"
+    finally:
+        await control.stop()
+        await world.close()

@@ -285,6 +285,17 @@ async def test_other_transfers_of_the_same_patient_are_counted(db: Database) -> 
     assert (await office.reconciling.view(TID)).others == 1
 
 
+async def test_what_ended_unopened_or_long_ago_says_nothing(db: Database) -> None:
+    office = Office(db, "as-is")
+    await office.opened()
+    assert (await office.reconciling.view(TID)).sentence.startswith(
+        "Not for clinical use before reconciliation: it will"
+    )
+    await office.ended("DENIED")
+    view = await office.reconciling.view(TID)
+    assert (view.state, view.how, view.sentence, view.sender) == ("unknown", "", "", None)
+
+
 async def test_who_is_not_there_and_what_cannot_be_asked(db: Database) -> None:
     office = Office(db)
     for work in (office.reconciling.view(TID), office.reconciling.compare(TID, SAME)):

@@ -34,6 +34,12 @@ async def a_receive(s: House, r: House, state: str, ended_at: int) -> Tid:
         " VALUES ('P','2.25.778',?,0,0,x'00','stored',0)",
         tid,
     )  # fmt: skip
+    await r.execute("INSERT INTO presented VALUES (?,CAST('what the sender says' AS BLOB),0)", tid)
+    await r.execute("INSERT INTO identities VALUES (?,CAST('her number here' AS BLOB),'gateway',0)", tid)
+    await r.execute(
+        "INSERT INTO identity_changes (tid, from_id, from_issuer, to_id, to_issuer, to_name, to_birth_date, to_sex,"
+        " by, at) VALUES (?,'a','b','her true number','','','','','x',0)", tid,
+    )  # fmt: skip
     return tid
 
 
@@ -44,7 +50,10 @@ async def run(house: House, at: int) -> tuple[bool, list[str]]:
 async def test_names_and_uids_go_and_the_transfer_stays(both: tuple[House, House]) -> None:
     s, r = both
     tid = await a_receive(s, r, "COMPLETE", NOW)
-    secrets = (b"DOE, JANE1970-01-02", b"the text of a record")
+    secrets = (
+        b"DOE, JANE1970-01-02", b"the text of a record", b"what the sender says", b"her number here",
+        b"her true number",
+    )  # fmt: skip
     assert await run(r, NOW + REMEMBER) == (False, [])
     assert (await r.receive(tid))["patient_name"] == "DOE, JANE"
     assert r.on_disk(secrets[0])
@@ -55,7 +64,7 @@ async def test_names_and_uids_go_and_the_transfer_stays(both: tuple[House, House
     row = await r.receive(tid)
     assert (row["patient_name"], row["birth_date"], row["what"]) == ("", "", "")
     assert (row["state"], row["offer"] is not None, row["ended_at"]) == ("COMPLETE", True, NOW)
-    for table in ("ledger", "in_records", "in_series"):
+    for table in ("ledger", "in_records", "in_series", "presented", "identities", "identity_changes"):
         assert await r.rows(f"SELECT * FROM {table}") == []
     assert r.on_disk(*secrets) == []
     assert await r.actions(tid.hex()) == ["incoming.offer"]

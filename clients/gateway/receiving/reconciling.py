@@ -42,7 +42,7 @@ from clients.gateway.whose import (
     WorklistView,
 )
 from transfer.ids import Tid
-from transfer.states import TERMINAL
+from transfer.states import OPEN_RECEIVER, TERMINAL
 
 MAX_CONFIRMED = 16
 
@@ -113,7 +113,8 @@ class Reconciling:
         said, frozen, change = presented(con, tid), frozen_of(con, tid), change_of(con, tid)
         asked = row["state"] == "OPENED" and row["why"] == WAITS and frozen is None
         filed = _filed(frozen, said[0] if said is not None else None)
-        state = "filed" if frozen is not None else "waits" if asked else "sealed"
+        open_now = "sealed" if row["state"] in OPEN_RECEIVER else "unknown"
+        state = "filed" if frozen is not None else "waits" if asked else open_now
         how = _how(frozen)
         return IdentityView(
             state=state, how=how, filed_id=filed.patient_id, filed_issuer=filed.issuer,
@@ -315,7 +316,7 @@ def sentence(
         return f"Filed under our number {number} of the sender's patient. Merge it when you know who it is."
     if how == "match":
         return f"Filed under our patient {number}, as {by} confirmed."
-    return EXPECTED[policy]
+    return EXPECTED[policy] if state == "sealed" else ""
 
 
 EXPECTED: dict[Policy, str] = {
