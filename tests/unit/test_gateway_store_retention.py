@@ -35,10 +35,12 @@ async def a_receive(s: House, r: House, state: str, ended_at: int) -> Tid:
         tid,
     )  # fmt: skip
     await r.execute("INSERT INTO presented VALUES (?,CAST('what the sender says' AS BLOB),0)", tid)
-    await r.execute("INSERT INTO identities VALUES (?,CAST('her number here' AS BLOB),'gateway',0)", tid)
+    await r.execute(
+        "INSERT INTO identities VALUES (?,CAST('her number in this hospital' AS BLOB),'gateway',0)", tid
+    )
     await r.execute(
         "INSERT INTO identity_changes (tid, from_id, from_issuer, to_id, to_issuer, to_name, to_birth_date, to_sex,"
-        " by, at) VALUES (?,'a','b','her true number','','','','','x',0)", tid,
+        " by, at) VALUES (?,'a','b','her true number, as it turned out','','','','','x',0)", tid,
     )  # fmt: skip
     return tid
 
@@ -51,8 +53,8 @@ async def test_names_and_uids_go_and_the_transfer_stays(both: tuple[House, House
     s, r = both
     tid = await a_receive(s, r, "COMPLETE", NOW)
     secrets = (
-        b"DOE, JANE1970-01-02", b"the text of a record", b"what the sender says", b"her number here",
-        b"her true number",
+        b"DOE, JANE1970-01-02", b"the text of a record", b"what the sender says", b"her number in this hospital",
+        b"her true number, as it turned out",
     )  # fmt: skip
     assert await run(r, NOW + REMEMBER) == (False, [])
     assert (await r.receive(tid))["patient_name"] == "DOE, JANE"
