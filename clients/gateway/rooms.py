@@ -133,6 +133,7 @@ class Rooms:
             self.random,
             self.outgoing,
             self.changed,
+            lambda: self.uploader.pace.make_way(time.monotonic()),
         )
         self.inbox = Inbox(
             self.db, self.vault, self.identity, self.pins, self.clock, self.outgoing, self.changed
@@ -286,6 +287,7 @@ class Rooms:
         words = SiteWords(self.config.site.name, self.config.site.call)
         with contextlib.suppress(StateError):  # stopped meanwhile
             await self.offers.offer(tid, *found, words, seconds)
+            self.uploader.pace.make_way(time.monotonic())
 
     async def _keep_packers(self) -> None:
         while True:

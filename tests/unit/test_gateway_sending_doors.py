@@ -80,6 +80,18 @@ async def test_yes(offered: Parties) -> None:
 # Tries
 
 
+async def test_whoever_sends_packs_makes_way_for_each_message_of_a_phone(offered: Parties) -> None:
+    """And for no message of a mailbox that is not ours."""
+    s, _, tid = offered
+    heard: list[int] = []
+    s.doors._make_way = lambda: heard.append(len(heard))
+    await s.doors.handle(SiteEntry(seq=1, at=NOW, mb="00" * 16, run="00" * 16, slot=1, body={}))
+    assert heard == []
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    assert heard == [0, 1]
+
+
 async def test_wrong_pins_are_counted_down_to_locked(offered: Parties) -> None:
     s, _, tid = offered
     for n in range(MAX - 1, 0, -1):

@@ -82,3 +82,31 @@ def test_packs_of_another_size_change_nothing() -> None:
         pace.answered(size + SEAL, 100.0, 100.0)
         pace.answered(size + SEAL, 100.0, 160.0)
     assert pace.bucket == now
+
+
+def test_the_first_pack_goes_alone_and_a_way_is_taken_for_slow_until_it_is_known() -> None:
+    """Four or eight at once answer together, and nobody knows how long one takes: at 10 Mb/s a phone's first message
+    waited for half a second then.
+    """
+    pace = Pace()
+    assert pace.flying(1000.0) == 1
+    way = Way(pace, 10)
+    way.answer(BUCKETS[0], BUCKETS[0])
+    assert (pace.flying(way.now), pace.bucket) == (FEW, BUCKETS[0])
+    for _ in range(20):
+        way.answer(pace.flying(way.now) * pace.bucket)
+        assert pace.flying(way.now) * pace.bucket <= 0.25 * 10 * 125_000
+
+
+@pytest.mark.parametrize("megabits", [10, 50, 200])
+def test_a_phone_gets_half_of_the_way_for_as_long_as_it_talks(megabits: int) -> None:
+    pace = Pace()
+    way = Way(pace, megabits)
+    way.fill()
+    full = pace.streams
+    pace.make_way(way.now)
+    assert (pace.flying(way.now), pace.streams) == (full // 2, full)
+    assert pace.flying(way.now) * pace.bucket >= megabits * 125_000 * TRIP * 0.8, "the link is still full"
+    pace.make_way(way.now + 1.0)
+    assert pace.flying(way.now + 2.9) == full // 2
+    assert pace.flying(way.now + 3.0) == full

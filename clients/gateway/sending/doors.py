@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -62,7 +63,10 @@ class Doors:
         random: Random,
         outbox: Signal,
         changed: Signal,
+        make_way: Callable[[], None] = lambda: None,
     ) -> None:
+        """`make_way`: what else is sent shall leave room, since a phone waits."""
+        self._make_way = make_way
         self._db, self._vault, self._identity, self._offers = db, vault, identity, offers
         self._clock, self._random = clock, random
         self._outbox, self._changed = outbox, changed
@@ -77,6 +81,7 @@ class Doors:
             row = await self._db.run(lambda con: one(con, "SELECT * FROM sends WHERE mailbox=?", (mailbox,)))
             if row is None or row["q_sealed"] is None or row["offer"] is None:
                 return
+            self._make_way()
             with about(row["tid"]):
                 await self._take(row, mailbox, run, entry.slot, body)
         except PeerError as why:

@@ -8,6 +8,10 @@ message and the last pack of a study wait (performance: in-flight bytes make the
 fewer at once. Between the two bounds nothing changes: with a way of 40 ms that is 4 x 64 KiB at 10 Mb/s,
 8 x 128 KiB at 50 Mb/s, 8 x 512 KiB at 200 Mb/s, a quarter of a second of each.
 
+Half of that flies while a phone is answered: its messages and ours share the hospital's link with the packs, each
+would wait behind all that flies, and there are ten of them between the scan and the release. Half still fills a
+link whose way is shorter than an eighth of a second. A link that nothing is known of yet is taken for a slow one.
+
 Several streams, because a lost segment holds up one of them, and because one stream whose congestion control takes
 each loss for congestion carries a fraction of its link.
 """
@@ -20,6 +24,8 @@ from transfer.packs import BUCKETS
 
 QUICK, LATE = 0.1, 0.3
 """Seconds of an answer beyond the least. A doubled pack that was quick is not late."""
+_WAY = 2.0
+"""Seconds after a phone's last message for which its next ones find room."""
 _REST = 30.0
 """Seconds without a pack after which the way may be another."""
 FEW, MOST = 4, 8
@@ -35,7 +41,7 @@ class Pace:
     """One gateway's way to its relay."""
 
     def __init__(self) -> None:
-        self._rung, self._least, self._last = 1, math.inf, 0.0
+        self._rung, self._least, self._last, self._narrow_until = 0, math.inf, 0.0, 0.0
 
     @property
     def streams(self) -> int:
@@ -47,16 +53,30 @@ class Pace:
         """Bytes of the next pack's plain text."""
         return _LADDER[self._rung][1]
 
+    def flying(self, now: float) -> int:
+        """Packs that may fly at this moment: one until the first answer, for how long the way is by itself would
+        never be known from several; half of them while a phone is answered.
+        """
+        if self._least == math.inf:
+            return 1
+        return self.streams // 2 if now < self._narrow_until else self.streams
+
+    def make_way(self, now: float) -> None:
+        """A phone has said something, or will soon: times are monotonic."""
+        self._narrow_until = now + _WAY
+
     def answered(self, size: int, began: float, now: float) -> None:
         """The relay has a pack of `size` bytes; times are monotonic.
 
-        Only a pack of the size that is made now changes something: those on their way after a step are of another.
+        Only a pack of the size that is made now changes something: those on their way after a step are of another. And
+        the first one, which went alone, says nothing of a queue.
         """
         if began > self._last + _REST:
             self._least = math.inf
+        alone = self._least == math.inf
         self._least, self._last = min(self._least, now - began), now
         queued = now - began - self._least
-        if not self.bucket <= size < 2 * self.bucket:
+        if alone or not self.bucket <= size < 2 * self.bucket:
             return
         if queued < QUICK:
             self._rung = min(self._rung + 1, len(_LADDER) - 1)

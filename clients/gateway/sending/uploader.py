@@ -81,7 +81,8 @@ class Uploader:
                 packs = [_Pack(Cid(r["cid"]), r["n"], r["kind"], r["size"]) for r in due]
                 landed = {(cid, n) for _, cid, n in self._done}
                 packs = [p for p in packs if (p.cid, p.n) not in self._flying | landed]
-                for pack in packs[: max(0, self.pace.streams - len(self._flying))]:
+                room = self.pace.flying(time.monotonic()) - len(self._flying)
+                for pack in packs[: max(0, room)]:
                     self._flying.add((pack.cid, pack.n))
                     group.create_task(self._upload(pack))
                 await self._packed.wait(seen, 2.0)
