@@ -218,7 +218,7 @@ class Puller(SoleReader):
 
     def _soon(self, until: float) -> float:
         """When the next response must be here."""
-        return min(until, time.monotonic() + self.dimse_timeout)
+        return min(until, time.monotonic() + float(self.dimse_timeout))
 
     def _send(self, context: int, command: bytes, identifier: bytes) -> None:
         self.dul.send_pdu(p_data(context, b"\x03" + command))

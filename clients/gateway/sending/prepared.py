@@ -69,9 +69,13 @@ class Prepared:
         """Until cancelled."""
         while True:
             seen = self._arrived.seen
-            for row in await self._db.run(_new_series):
-                await self._look(row)
+            await self.look()
             await self._arrived.wait(seen, 60.0)
+
+    async def look(self) -> None:
+        """Holds what is new against the rules."""
+        for row in await self._db.run(_new_series):
+            await self._look(row)
 
     async def _look(self, row: sqlite3.Row) -> None:
         key = (row["study"], row["uid"])
