@@ -431,6 +431,10 @@ async def test_a_receiver_waits(pair: tuple[House, House]) -> None:
     assert await of(r, tid) == ("The PACS does not know this gateway.", True)
     await r.execute("UPDATE receives SET last_stored_at=?", now + 1)
     assert await of(r, tid) == ("", False), "it has taken an image since"
+    await r.execute("UPDATE receives SET why='identity'")
+    sentence, wrong_now = await of(r, tid)
+    assert "somebody here to say who this patient is" in sentence
+    assert wrong_now, "a patient's images wait for a person"
 
 
 async def test_the_facts_are_those_of_the_rooms(desk: Desk) -> None:
