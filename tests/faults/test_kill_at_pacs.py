@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pynetdicom import evt
 
 from clients.gateway.views import TransferView
+from tests.dicom_kit import free_port
+from tests.faults.committing import ABSENT, CommittingPacs, committing_pacs, honest
 from tests.faults.real_pacs import dcmqrscp, orthanc
 from tests.faults.wire import Tap
 from tests.programs import PATIENCE, Programs, eventually, running, write_study
@@ -148,3 +151,38 @@ async def test_a_pacs_without_queries_gets_the_unknown_again(
     assert {row[0] for row in noted} == unknown
     at_pacs = everybody.at_pacs(sent)
     assert {uid: set(copies) for uid, copies in at_pacs.items()} == {uid: {h} for uid, h in sent.items()}
+
+
+async def test_killed_between_the_last_image_and_the_report(
+    everybody: Programs, tap: Tap, tmp_path: Path
+) -> None:
+    """Every image is booked as stored, and nothing is committed. The next start asks again, in another transaction;
+    what is reported for the one before is nobody's.
+    """
+    await everybody.receiver.kill()  # it remembers which PACS did not commit
+    await everybody.receiver.start()
+    sent = write_study(tmp_path / "study", instances=8, side=32)
+    port, ours = free_port(), everybody.receiver.dicom_port
+
+    def never(pacs: CommittingPacs, event: evt.Event, transaction: str, uids: list[str]) -> int:
+        return 0x0000
+
+    with committing_pacs(port, CommittingPacs(ours, never, "RECEIVER")) as pacs:
+        tap.target = port
+        view = await everybody.offer(tmp_path / "study")
+        await everybody.answer(view)
+
+        async def asked() -> bool | None:
+            return True if pacs.requested.is_set() else None
+
+        await eventually(asked)
+        await everybody.receiver.kill()
+        with ledger(everybody) as con:
+            assert uids(con, view, "stored") == set(sent)
+        pacs.say = honest
+        await everybody.receiver.start()
+        pacs.tell(pacs.transactions[0], [], [(uid, ABSENT) for uid in sent])
+        end = await everybody.sender.until(view.tid, "COMPLETE", "PARTIAL")
+    assert (end.state, end.stored, end.proof) == ("COMPLETE", len(sent), "commit")
+    assert (len(pacs.requests), len(set(pacs.transactions))) == (2, 2)
+    assert tap.sent == tap.answered == dict.fromkeys(sent, 1)
