@@ -75,7 +75,7 @@ def _notes(row: sqlite3.Row) -> list[str]:
         said.append(f"The PACS made a note about {images(row['warned'])}; they were sent.")
     if row["others"]:
         said.append(
-            f"The PACS also sent {images(row['others'])} of another study. They are at the desk as what they are."
+            f"The PACS also sent {images(row['others'])} of another study; that is at the desk as what it is."
         )
     if row["refused"]:
         said.append(f"{images(row['refused'])} came and could not be used here.")
