@@ -51,6 +51,7 @@ async def run(
                 "dicom": f"{rooms.config.dicom.aet}@{rooms.scp_address[0]}:{rooms.scp_address[1]}",
                 "relay": rooms.config.relay.url,
                 "site": rooms.identity.site.text,
+                **({"hl7": "{}:{}".format(*rooms.hl7.address)} if rooms.hl7.address else {}),
                 **({"metrics": watched.url} if watched.url else {}),
             }
         )

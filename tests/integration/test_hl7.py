@@ -18,16 +18,20 @@ import pytest
 from clients.gateway import folder as folders
 from clients.gateway.hl7 import mllp
 from clients.gateway.hl7.message import control_of
-from tests.dicom_kit import free_port
 from tests.gateway_kit import NOWHERE, eventually
 from tests.hl7_kit import a_pdf, as_document, deliver, oru
 from tests.programs import RECEIVER, Gateway, Programs, digests, write_study
 
 
-def prepare(world: Programs, port: int) -> None:
-    """The sender's gateway takes reports from its next start on."""
-    file = world.sender.folder / "gateway.toml"
-    file.write_text(file.read_text().replace("[hl7]", f'[hl7]\nlisten = "127.0.0.1:{port}"', 1))
+def listen(gateway: Gateway) -> None:
+    """It takes reports from its next start on."""
+    file = gateway.folder / "gateway.toml"
+    file.write_text(file.read_text().replace("[hl7]", '[hl7]\nlisten = "127.0.0.1:0"', 1))
+
+
+def port_of(ready: dict[str, str]) -> int:
+    """Where it takes them."""
+    return int(ready["hl7"].rpartition(":")[2])
 
 
 @pytest.mark.slow
@@ -38,16 +42,16 @@ async def test_reports_travel_with_the_images(tmp_path: Path) -> None:
         "accession": image.AccessionNumber, "number": image.PatientID, "born": image.PatientBirthDate,
         "uid": image.StudyInstanceUID,
     }  # fmt: skip
-    early, pdf, port = oru("OBX|1|TX|||No bleeding.", **whose), a_pdf(), free_port()
+    early, pdf = oru("OBX|1|TX|||No bleeding.", **whose), a_pdf()
     world = Programs(tmp_path)
     try:
         await world.open(quiet_seconds=3600)
-        await world.sender.stop()
-        prepare(world, port)
-        await world.sender.start()
+        await world.sender.kill()
+        listen(world.sender)
+        port = port_of(await world.sender.start())
         assert await deliver("127.0.0.1", port, early) == [("AA", "M1")], "it waits for its images"
         await world.sender.kill()  # and was not lost by that
-        await world.sender.start()
+        port = port_of(await world.sender.start())
         (study,) = (await world.sender.engine.import_path(str(tmp_path / "disc"), "test"))["studies"]
         await eventually(lambda: _has(world, study, 5))
         assert await deliver("127.0.0.1", port, early) == [("AA", "M1")], "and is not doubled"
@@ -81,13 +85,12 @@ async def test_hostile_peers_leave_the_gateway_as_it_was(tmp_path: Path) -> None
     """Rubbish, halves, floods of separators and peers that hang up: everybody else is answered all the while, and
     SIGTERM ends it in time.
     """
-    gateway, port = Gateway(tmp_path / "g"), free_port()
+    gateway = Gateway(tmp_path / "g")
     await folders.init(
         gateway.folder, name="Valley ED", relay=NOWHERE, dicom="127.0.0.1:0", http="127.0.0.1:0"
     )
-    file = gateway.folder / "gateway.toml"
-    file.write_text(file.read_text().replace("[hl7]", f'[hl7]\nlisten = "127.0.0.1:{port}"', 1))
-    await gateway.start()
+    listen(gateway)
+    port = port_of(await gateway.start())
     held = []
     try:
         for raw in (
@@ -104,6 +107,7 @@ async def test_hostile_peers_leave_the_gateway_as_it_was(tmp_path: Path) -> None
         ):  # fmt: skip
             answer = await mllp.call("127.0.0.1", port, block)
             assert control_of(answer)[0] == code
+        assert "hl7" in {check.name for check in await gateway.engine.checks()}
         assert gateway.process is not None
         gateway.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from aiohttp import FormData
 
@@ -10,6 +13,7 @@ from clients.gateway.console.roles import may
 from clients.gateway.errors import DiskFullError
 from tests.console_kit import House, Person, house
 from tests.fake_engine import STAFF
+from tests.gateway_kit import PATIENCE
 from tests.hl7_kit import a_pdf
 
 PDF = b"%PDF-1.7 as it is\n%%EOF\n"
@@ -180,3 +184,38 @@ async def test_what_is_no_form_of_ours() -> None:
             assert "Traceback" not in await answer.text()
         assert built.engine.reports == {}
         assert "The report was added." in await send(person, study, await filled(person, study, a_pdf()))
+
+
+async def test_two_files_at_a_time_have_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third one is not read before one of them is where it belongs."""
+    async with house() as built:
+        people = [await built.person(name) for name in ("desk1", "dr-lee", "admin")]
+        study, real = newest(built), built.engine.add_report
+        forms = [await filled(p, study, PDF, title=f"Report {i}") for i, p in enumerate(people)]
+        inside, go, read = 0, asyncio.Event(), 0
+        two = asyncio.Event()
+
+        async def slow(*args: Any) -> Any:
+            nonlocal inside
+            inside += 1
+            if inside == 2:
+                two.set()
+            await go.wait()
+            return await real(*args)
+
+        parts = uploads._parts
+
+        async def counted(request: Any) -> dict[str, str]:
+            nonlocal read
+            read += 1
+            return await parts(request)
+
+        monkeypatch.setattr(built.engine, "add_report", slow)
+        monkeypatch.setattr(uploads, "_parts", counted)
+        sending = [asyncio.ensure_future(send(p, study, f)) for p, f in zip(people, forms, strict=True)]
+        async with asyncio.timeout(PATIENCE):
+            await two.wait()
+            assert read == 2
+            go.set()
+            await asyncio.gather(*sending)
+        assert (read, len(built.engine.reports)) == (3, 3)

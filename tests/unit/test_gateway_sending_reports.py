@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from clients.gateway.errors import AbsentError, DiskFullError, GatewayError
 from clients.gateway.sending import reports as room
-from clients.gateway.sending.reports import Draft, Reports
+from clients.gateway.sending.reports import Draft, Reports, read_draft
 from tests.gateway_kit import NOWHERE, House, StillClock, houses, running
 from tests.hl7_kit import a_pdf
 
@@ -158,3 +159,16 @@ async def test_images_that_are_gone_from_the_disk(house: House) -> None:
         path.unlink()
     async with adding(house) as reports:
         await refused("dicom-unreadable", reports, study, TEXT)
+
+
+def test_a_file_is_a_pdf_or_a_text_or_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(pdf := a_pdf())
+    (tmp_path / "b").write_bytes("\ufeffKein Bruch: ß".encode())
+    (tmp_path / "c").write_bytes(b"\xd0\xcf\x11\xe0")
+    os.mkfifo(tmp_path / "d")
+    assert read_draft(tmp_path / "a", "x").pdf == pdf
+    assert read_draft(tmp_path / "b", "x").text == "Kein Bruch: ß"
+    for name, code in (("c", "report-pdf"), ("d", "report-unreadable"), ("e", "report-unreadable")):
+        with pytest.raises(GatewayError) as caught:
+            read_draft(tmp_path / name, "x")
+        assert caught.value.code == code

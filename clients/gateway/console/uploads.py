@@ -1,18 +1,21 @@
 """A form with a file in it (RFC 7578), read within bounds.
 
 Nothing of such a form is read before it is known who sends it and that they may (`visit.action`). The file is held in
-memory: two at a time, whatever the number of senders; the others wait, and are told to come again after half a minute.
+memory until it is where it belongs: two at a time, whatever the number of senders; the others wait, and are told to
+come again after half a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from clients.gateway.console.problems import BodyError, FormKindError
+from clients.gateway.console.visit import Reader
 from clients.gateway.sending.reports import MAX_PDF, MAX_TEXT
 
 FILE = web.RequestKey("file", bytes)
@@ -22,16 +25,16 @@ _LARGEST_TEXT = 4 * MAX_TEXT
 _PARTS = 16
 _AT_ONCE = 2
 
-Reader = Callable[[web.Request], Awaitable[dict[str, str]]]
-
 
 def upload_reader() -> Reader:
     """What reads the forms of one application."""
     room = asyncio.Semaphore(_AT_ONCE)
 
-    async def read(request: web.Request) -> dict[str, str]:
+    @asynccontextmanager
+    async def read(request: web.Request) -> AsyncIterator[dict[str, str]]:
         async with room:
-            return await read_upload(request)
+            yield await read_upload(request)
+            request[FILE] = b""
 
     return read
 

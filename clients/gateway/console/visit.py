@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -121,7 +122,7 @@ VISIT = web.RequestKey("visit", Visit)
 Page = Callable[[Visit], Awaitable[web.StreamResponse]]
 Action = Callable[[Visit], Awaitable[str]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Reader = Callable[[web.Request], Awaitable[dict[str, str]]]
+Reader = Callable[[web.Request], AbstractAsyncContextManager[dict[str, str]]]
 
 
 def render(console: Console, template: str, *, status: int = 200, **values: Any) -> web.Response:
@@ -153,19 +154,25 @@ def page(permission: str, handler: Page) -> Handler:
 
 def action(permission: str, name: str, handler: Action, read: Reader | None = None) -> Handler:
     """A POST handler for those who have `permission`; `name` is what the audit log calls it. `read` reads a large form,
-    for nobody who may not send it.
+    for nobody who may not send it, and has its memory back when it is done.
     """
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        before = request.path.rpartition("/")[0] if "id" in request.match_info else "/"
-        if read is not None:
-            if (guest := await enter(request, {})) is None:
-                return _to_sign_in(request, before)
-            await _permit(guest, permission)
-        form = await (read or read_form)(request)
+        if read is None:
+            return await take(request, await read_form(request))
+        if (guest := await enter(request, {})) is None:
+            return _to_sign_in(request, before(request))
+        await _permit(guest, permission)
+        async with read(request) as form:
+            return await take(request, form)
+
+    def before(request: web.Request) -> str:
+        return request.path.rpartition("/")[0] if "id" in request.match_info else "/"
+
+    async def take(request: web.Request, form: Mapping[str, str]) -> web.StreamResponse:
         visit = await enter(request, form)
         if visit is None:
-            return _to_sign_in(request, before)
+            return _to_sign_in(request, before(request))
         try:
             check_origin(request)
             check_token(form, visit.session.csrf)

@@ -117,6 +117,9 @@ async def _machine(rooms: Rooms) -> list[CheckView]:
                 " program on that port."
             )
         found.append(CheckView(name="dicom", ok=alive, sentence=sentence))
+    if rooms.hl7.address is not None:
+        sentence = "Reports are taken at {}:{} (HL7).".format(*rooms.hl7.address)
+        found.append(CheckView(name="hl7", ok=True, sentence=sentence))
     free = await asyncio.to_thread(lambda: shutil.disk_usage(rooms.folder).free)
     found.append(_disk(free, rooms.config.dicom.min_free_bytes))
     broken = await Health(rooms).database()

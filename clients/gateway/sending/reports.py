@@ -199,6 +199,8 @@ def _stage(facts: document.Facts, made: document.Document, incoming: Path) -> Pa
 def read_draft(path: Path, title: str) -> Draft:
     """A report from a file: a PDF, or a text in UTF-8. Raises `IntakeError`."""
     try:
+        if not path.is_file():  # a pipe would never end
+            raise FileNotFoundError
         with path.open("rb") as file:
             body = file.read(MAX_PDF + 1)
     except OSError:
