@@ -1,4 +1,5 @@
-"""`incoming show|worklist|identify|correct`: whose images a received study is, for terminals and scripts.
+"""`incoming show|proof|worklist|identify|correct`: whose images a received study is and what the PACS has of them, for
+terminals and scripts.
 
 The same questions as at the inbox, and the same answers are asked for: what has to be confirmed is printed beside both
 patients, and each line is confirmed for itself: by a person who is asked, or by `--confirm KEY` for each.
@@ -26,6 +27,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 INCOMING = {
     "show": Place(
         "clients.commands.incoming:show", "Say whose images TRANSFER is, as both hospitals know it."
+    ),
+    "proof": Place(
+        "clients.commands.incoming:proof", "Say how sure it is that the PACS has TRANSFER's images."
     ),
     "worklist": Place("clients.commands.incoming:worklist", "Search this hospital's worklist for a patient."),
     "identify": Place("clients.commands.incoming:identify", "Say who it is, before anything is stored."),
@@ -56,6 +60,27 @@ async def show(folder: Path, transfer: str, speaker: Speaker) -> int:
         view = await engine.identity(transfer)
     speaker.value(view, "\n".join([view.sentence, *_sender(view.sender)]))
     return 0
+
+
+@click.command(epilog="Example: trauma-transfer incoming proof lakeside 9f86d081884c7d659a2feaa0c55ad015")
+@DIR
+@click.argument("transfer")
+@json_option
+@runs
+async def proof(folder: Path, transfer: str, speaker: Speaker) -> int:
+    """Say what the PACS has answered for, and list the images for which it has not, or that are missing.
+
+    commit: it took charge of every image; find: it lists them; store: it answered success. Ends with 3 where images
+    are missing.
+    """
+    async with attached(folder) as engine:
+        view = await engine.transfer(transfer)
+    lines = [f"image {x.number}, {x.series}: {x.why}  {x.uid}" for x in view.lacking]
+    speaker.value(
+        {"state": view.state, "proof": view.proof, "gaps": view.gaps, "lacking": view.lacking},
+        "\n".join([f"{view.state}, proof: {view.proof or 'none yet'}. {view.sentence}", *lines]),
+    )
+    return 3 if view.gaps else 0
 
 
 def _sender(s: SenderView | None) -> list[str]:

@@ -104,6 +104,18 @@ class SeriesProgress(View, frozen=True, kw_only=True):
     closed: bool
 
 
+class LackingView(View, frozen=True, kw_only=True):
+    """One image that is missing, or of which the PACS has said less than of the others."""
+
+    number: int
+    """In the study, from 1."""
+    series: str
+    uid: str
+    """SOP Instance UID, by which a PACS administrator finds it."""
+    why: str
+    """"find" or "store": the proof that it has; else the code of why it is missing."""
+
+
 class TransferView(View, frozen=True, kw_only=True):
     """One transfer, as the desk of S or the inbox of R shows it."""
 
@@ -166,6 +178,8 @@ class TransferView(View, frozen=True, kw_only=True):
     series: list[SeriesProgress]
     alarms: list[str]
     """Sentences for staff, newest first."""
+    lacking: list[LackingView] = []
+    """R, after the end: images that are missing or have a weaker proof than others, at most 100."""
     waits: str = ""
     """What an open transfer stands still for, and the next step; empty where it moves."""
     identity: str = ""

@@ -109,15 +109,7 @@ def weaker(con: Con, tid: bytes, most: int) -> list[tuple[int, int, str, str]]:
         " ORDER BY no LIMIT ?",
         (tid, best, most),
     )
-    return [
-        (
-            r["no"],
-            r["series"],
-            r["sop_uid"],
-            r["proof"] if r["state"] == "stored" else r["note"] or r["state"],
-        )
-        for r in found
-    ]
+    return [(r["no"], r["series"], r["sop_uid"], r["proof"] or r["note"] or r["state"]) for r in found]
 
 
 def _stored(con: Con, tid: bytes, proof: Proof) -> int:

@@ -11,12 +11,13 @@ from clients.gateway.receiving.inbox import unsent
 from clients.gateway.sending.view import alarms_of, decided_by
 from clients.gateway.store.database import Con, rows, value
 from clients.gateway.store.vault import Vault
-from clients.gateway.views import SeriesProgress, TransferView
+from clients.gateway.views import LackingView, SeriesProgress, TransferView
 from transfer.door import receipt_code
 from transfer.ids import Cid
 from transfer.messages import Offer, Receipt, peek
 from transfer.states import OPEN_RECEIVER
 
+_LACKING = 100
 SENTENCES = {
     "SEEN": "Still sealed, waiting for the yes. Nothing needs to be done here.",
     "OPENED": "The answer was yes. The images are going into the PACS.",
@@ -70,8 +71,17 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
         instances=listed, total=row["total"], stored=stored, gaps=listed - stored + lost if not open_now else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
         series=[_progress(con, tid, s) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))],
-        alarms=alarms_of(con, tid),
+        alarms=alarms_of(con, tid), lacking=[] if open_now else _lacking(con, tid, cid),
     )  # fmt: skip
+
+
+def _lacking(con: Con, tid: bytes, cid: Cid) -> list[LackingView]:
+    found = settling.weaker(con, tid, _LACKING)
+    labels = {r["no"]: r["label"] for r in rows(con, "SELECT no, label FROM in_series WHERE cid=?", (cid,))}
+    return [
+        LackingView(number=no + 1, series=labels.get(series) or f"series {series + 1}", uid=uid, why=why)
+        for no, series, uid, why in found
+    ]
 
 
 def _progress(con: Con, tid: bytes, series: sqlite3.Row) -> SeriesProgress:
