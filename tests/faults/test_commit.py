@@ -190,6 +190,8 @@ async def test_what_it_loses_again_is_a_gap(world: World, study: Study) -> None:
     assert (end.state, end.stored, end.gaps, there.why) == ("PARTIAL", IMAGES - 1, 1, "lost")
     assert study.seen(pacs)[bad] == 2
     assert await proofs(world, there) == {"commit": IMAGES - 1, "lost": 1}
+    (lacking,) = there.lacking
+    assert (lacking.uid, lacking.why, lacking.series) == (bad, "lost", there.series[0].label)
 
 
 async def test_over_the_association_that_asked(world: World, study: Study) -> None:
@@ -260,6 +262,9 @@ async def test_it_speaks_of_half(world: World, study: Study) -> None:
     assert (end.state, end.proof) == ("COMPLETE", "find"), "the weakest of all"
     assert study.seen(pacs) == {uid: 2 if uid == study.uids[-1] else 1 for uid in study.uids}
     assert await proofs(world, there) == {"commit": len(half), "find": IMAGES - len(half)}
+    assert [(x.uid, x.why) for x in sorted(there.lacking, key=lambda x: x.uid)] == [
+        (uid, "find") for uid in study.uids if uid not in half
+    ]
 
 
 async def test_it_refuses_the_request(world: World, study: Study) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from clients.gateway.dicom.header import InstanceHeader
 from clients.gateway.dicom.statuses import TROUBLES, FindResult, found
-from clients.gateway.receiving.settling import Question, account, proof_of, sentence
+from clients.gateway.receiving.settling import Question, account, proof_of, sentence, weaker
 from clients.gateway.store.database import Database
 from transfer.ids import Tid
 
@@ -46,7 +46,8 @@ async def rows(db: Database, tid: Tid, *found: tuple[str, str, str]) -> None:
 
 
 STORED, FOUND, AGAIN = ("stored", "store", ""), ("stored", "find", ""), ("stored", "store", "resent")
-FAILED = ("failed", "", "refused")
+FAILED, CONFLICT = ("failed", "", "refused"), ("failed", "", "uid-conflict")
+SAFE, HAD = ("stored", "commit", ""), ("stored", "find", "had")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,17 @@ FAILED = ("failed", "", "refused")
         ([FOUND, FOUND, FAILED], "find", "", "found 2, sent again 0"),
         ([FOUND, STORED], "store", "", "found 1, sent again 0"),
         ([FAILED], "store", "", "found 0, sent again 0"),
+        ([SAFE, SAFE, FAILED], "commit", "", "found 0, sent again 0, committed 2"),
+        ([SAFE, FOUND], "find", "", "found 1, sent again 0, committed 1"),
+        ([SAFE, FOUND, STORED], "store", "", "found 1, sent again 0, committed 1"),
+        (
+            [HAD, SAFE], "find", " 1 image was in the PACS before and was not sent again.",
+            "found 1, sent again 0, committed 1, had before 1",
+        ),
+        (
+            [HAD, HAD, CONFLICT], "find", " 2 images were in the PACS before and were not sent again.",
+            "found 2, sent again 0, had before 2, conflicts 1",
+        ),
         (
             [STORED, AGAIN], "store",
             " The PACS did not answer queries: 1 image that may have been there already was sent again.",
@@ -77,6 +89,36 @@ async def test_what_is_said(
     assert await db.run(lambda con: proof_of(con, TID)) == proof
     assert await db.run(lambda con: sentence(con, TID)) == words
     assert await db.run(lambda con: account(con, TID)) == line
+
+
+async def test_what_was_lost_and_sent_again_is_said(db: Database) -> None:
+    await rows(db, TID, SAFE, SAFE, FAILED)
+    await db.run(lambda con: con.execute("UPDATE ledger SET lost=1 WHERE no IN (0, 2)"))
+    assert await db.run(lambda con: sentence(con, TID)) == (
+        " The PACS was sent 1 image that it had taken and lost a second time."
+    )
+    assert (await db.run(lambda con: account(con, TID))).endswith("committed 2, lost 2")
+
+
+@pytest.mark.parametrize(
+    ("ledger", "named"),
+    [
+        ([SAFE, FOUND, STORED, CONFLICT], [(1, "find"), (2, "store"), (3, "uid-conflict")]),
+        ([FOUND, STORED, FAILED], [(1, "store"), (2, "refused")]),
+        ([STORED, STORED, FAILED], [(2, "refused")]),
+        ([STORED, ("listed", "", "")], [(1, "listed")]),
+        ([SAFE, SAFE], []),
+        ([], []),
+    ],
+)
+async def test_who_has_less_than_the_others(
+    db: Database, ledger: list[tuple[str, str, str]], named: list[tuple[int, str]]
+) -> None:
+    await rows(db, OTHER, FOUND, FAILED)
+    await rows(db, TID, *ledger)
+    found = await db.run(lambda con: weaker(con, TID, 100))
+    assert found == [(no, 0, f"1.2.{no}", why) for no, why in named]
+    assert await db.run(lambda con: weaker(con, TID, 1)) == found[:1]
 
 
 class Says:
