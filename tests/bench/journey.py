@@ -40,7 +40,7 @@ async def parties() -> AsyncIterator[Demo]:
 
 async def offered(demo: Demo, study: Path) -> TransferView:
     """An offer with its link, while the packs are still on their way."""
-    result = await demo.sender.import_path(str(study), "bench")
+    result = await demo.sender.import_path(str(study), "bench", early=True)
     view = await demo.sender.send(result["studies"][0], RECEIVER, "drill", "bench")
     while not view.link:
         await asyncio.sleep(_LOOK)
