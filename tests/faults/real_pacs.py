@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from clients.gateway.dicom.tls import TlsFiles
 from tests.dicom_kit import FAST, free_port
 from tests.peers import need
 
@@ -22,12 +23,13 @@ def orthanc(
     folder: Path,
     *,
     find: bool = True,
-    knows: dict[str, tuple[str, str, int]] | None = None,
+    knows: Mapping[str, object] | None = None,
+    tls: TlsFiles | None = None,
     **more: object,
 ) -> Iterator[int]:
     """Orthanc as AE title PACS, which answers C-FIND of anybody or, as it is installed, of nobody; its DICOM port.
     `knows` are modalities by name (AE title, host, port), to which it reports; ECHOSCU is always one of them. `more`
-    are settings of its own.
+    are settings of its own; `tls` is a caller's, where these ask for it.
     """
     program, folder = need("Orthanc")["Orthanc"], folder.absolute()
     folder.mkdir(exist_ok=True)
@@ -43,7 +45,8 @@ def orthanc(
         (folder / "orthanc.json").write_text(json.dumps({**settings, "DicomPort": port}))
         return [program, str(folder / "orthanc.json")]
 
-    with _listening(start) as port:
+    flags = [] if tls is None else ["+tls", tls.key, tls.cert, "+cf", tls.ca]
+    with _listening(start, flags) as port:
         yield port
 
 
@@ -66,7 +69,7 @@ def dcmqrscp(folder: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _listening(start: Callable[[int], list[str]]) -> Iterator[int]:
+def _listening(start: Callable[[int], list[str]], flags: Sequence[str] = ()) -> Iterator[int]:
     """The program, from its first answer to a C-ECHO until the block ends. Both refuse a port on which anybody had a
     connection a minute ago: then it gets another one.
     """
@@ -75,7 +78,7 @@ def _listening(start: Callable[[int], list[str]]) -> Iterator[int]:
     process = _popen(start(port))
     try:
         while subprocess.run(
-            [echoscu, "-aec", "PACS", "127.0.0.1", str(port)], capture_output=True, check=False
+            [echoscu, *flags, "-aec", "PACS", "127.0.0.1", str(port)], capture_output=True, check=False
         ).returncode:
             assert time.monotonic() < until, f"{process.args!r} does not listen"
             if process.poll() is not None:

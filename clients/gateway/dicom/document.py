@@ -33,7 +33,7 @@ MODALITY = "DOC"
 SERIES_NUMBER = 9000
 """Behind every series of a scanner."""
 _CHARSET, _STUDY = 0x00080005, 0x0020000D
-_INHERITED = {
+INHERITED = {
     0x00080005: b"CS", 0x00080020: b"DA", 0x00080030: b"TM", 0x00080050: b"SH", 0x00080090: b"PN", 0x00081030: b"LO",
     0x00100010: b"PN", 0x00100020: b"LO", 0x00100021: b"LO", 0x00100022: b"CS", 0x00100030: b"DA", 0x00100032: b"TM",
     0x00100040: b"CS", 0x00101010: b"AS", 0x0020000D: b"UI", 0x00200010: b"SH",
@@ -102,7 +102,7 @@ def read_facts(path: Path) -> Facts:
         meta = read_meta(lambda at, n: os.pread(fd, n, at))
         size = os.fstat(fd).st_size
         found = read_elements(
-            lambda at, n: os.pread(fd, n, at), meta.data_offset, size, meta.syntax, frozenset(_INHERITED)
+            lambda at, n: os.pread(fd, n, at), meta.data_offset, size, meta.syntax, frozenset(INHERITED)
         )
     except OSError:
         raise refuse("dicom-unreadable") from None
@@ -120,10 +120,10 @@ def encode(facts: Facts, document: Document) -> tuple[str, list[bytes]]:
     then = time.localtime(document.at)
     date, clock = time.strftime("%Y%m%d", then), time.strftime("%H%M%S", then)
     elements = {
-        tag: _element(tag, vr, facts.values[tag]) for tag, vr in _INHERITED.items() if tag in facts.values
+        tag: _element(tag, vr, facts.values[tag]) for tag, vr in INHERITED.items() if tag in facts.values
     }
     for tag in _REQUIRED:
-        elements.setdefault(tag, _element(tag, _INHERITED[tag], b""))
+        elements.setdefault(tag, _element(tag, INHERITED[tag], b""))
     encodings = encodings_of(facts.values.get(_CHARSET, b""))
     for tag, vr, text in (
         (0x00080016, b"UI", ENCAPSULATED_PDF), (0x00080018, b"UI", sop_uid), (0x00080023, b"DA", date),

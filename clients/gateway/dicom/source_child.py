@@ -68,14 +68,14 @@ _ALSO_READ = 400
 _FIND: Pair = (STUDY_FIND, IMPLICIT_LITTLE)
 _MOVE: Pair = (STUDY_MOVE, IMPLICIT_LITTLE)
 _GET: Pair = (STUDY_GET, IMPLICIT_LITTLE)
-_SYNTAXES = (
+GET_SYNTAXES = (
     EXPLICIT_LITTLE, IMPLICIT_LITTLE, "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81",
     "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2",
 )  # fmt: skip
 """In which images of a C-GET may come; a PACS sends an image as it is where its own syntax is among them."""
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_USUAL = tuple(
+USUAL = tuple(
     _STORAGE + rest
     for rest in (
         "2", "2.1", "4", "4.1", "1", "1.1", "12.1", "12.2", "6.1", "3.1", "7", "7.2", "7.3", "7.4", "20", "128",
@@ -225,9 +225,9 @@ def storage_pairs(classes: Iterable[str]) -> tuple[tuple[Pair, ...], tuple[str, 
     """The contexts of a C-GET's images, and their classes: those of the study, or the usual ones, each in as many
     transfer syntaxes as 128 contexts have room for.
     """
-    chosen = [c for c in dict.fromkeys(classes) if is_uid(c)][: MAX_CONTEXTS // 2 - 1] or list(_USUAL)
+    chosen = [c for c in dict.fromkeys(classes) if is_uid(c)][: MAX_CONTEXTS // 2 - 1] or list(USUAL)
     room = (MAX_CONTEXTS - 1) // len(chosen)
-    return tuple((c, syntax) for c in chosen for syntax in _SYNTAXES[:room]), tuple(chosen)
+    return tuple((c, syntax) for c in chosen for syntax in GET_SYNTAXES[:room]), tuple(chosen)
 
 
 def _parts(entries: Iterable[T]) -> Iterator[list[T]]:
