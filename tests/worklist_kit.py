@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import AE, evt
 
 from clients.gateway.dicom.scu import Destination
+from clients.gateway.dicom.worklist import Worklist
 from clients.gateway.dicom.worklist_child import MODEL
 from tests.dicom_kit import free_port, save
 from tests.peers import need
@@ -46,8 +47,19 @@ def step(number: str, name: str, born: str = "19840312", **values: Any) -> Datas
 
 def destination(port: int, aet: str = AET, **times: float) -> Destination:
     """A worklist on this machine."""
-    patience: dict[str, Any] = {"connect": 5.0, "association": 8.0, "response": 10.0, "stall": 8.0, **times}
+    patience: dict[str, Any] = {
+        "connect": 60.0,
+        "association": 60.0,
+        "response": 60.0,
+        "stall": 60.0,
+        **times,
+    }
     return Destination(aet=aet, host="127.0.0.1", port=port, calling_aet="TRAUMATX", **patience)
+
+
+def searcher(port: int, aet: str = AET, **times: float) -> Worklist:
+    """That worklist, with the patience that a busy machine needs."""
+    return Worklist(destination(port, aet, **times), patience=170.0)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from clients.gateway.dicom.worklist import MOST, Query, Worklist, WorklistError
 from clients.gateway.whose import WorklistView
 from tests.dicom_kit import free_port, storescp
-from tests.worklist_kit import destination, step, wlmscpfs, worklist
+from tests.worklist_kit import searcher, step, wlmscpfs, worklist
 
 Answers = Iterator[tuple[int, Dataset | None]]
 
@@ -30,7 +30,7 @@ async def test_dcmtk_finds_by_number_accession_and_name(tmp_path: Path) -> None:
         step("4714", "Yamada^Tarou=山田^太郎=やまだ^たろう", SpecificCharacterSet=["", "ISO 2022 IR 87"]),
     ]
     with wlmscpfs(tmp_path, steps) as port:
-        search = Worklist(destination(port)).search
+        search = searcher(port).search
         found = await search(Query(patient_id="4711"))
         (item,) = found.items
         assert (item.patient_id, item.shown_name, item.birth_date, item.sex) == (
@@ -53,10 +53,10 @@ async def test_dcmtk_finds_by_number_accession_and_name(tmp_path: Path) -> None:
 @pytest.mark.peer
 async def test_what_is_wrong_is_said_in_words(tmp_path: Path) -> None:
     with wlmscpfs(tmp_path / "wl", [step("4711", "DOE^JANE")]) as port:
-        await refused(Worklist(destination(port, aet="OTHER")), "worklist-called-aet")
+        await refused(searcher(port, aet="OTHER"), "worklist-called-aet")
     with storescp(tmp_path / "out") as (port, _):
-        await refused(Worklist(destination(port, aet="PACS")), "worklist-context")
-    await refused(Worklist(destination(free_port())), "worklist-down")
+        await refused(searcher(port, aet="PACS"), "worklist-context")
+    await refused(searcher(free_port()), "worklist-down")
 
 
 async def refused(search: Worklist, code: str) -> None:
@@ -74,7 +74,7 @@ async def test_answers_for_another_patient_are_dropped_and_counted() -> None:
         yield 0x0000, None
 
     with worklist(answer) as port:
-        found = await Worklist(destination(port)).search(Query(patient_id="4711"))
+        found = await searcher(port).search(Query(patient_id="4711"))
     assert numbers(found) == ["4711"]
     assert found.dropped == 5
 
@@ -87,7 +87,7 @@ async def test_another_name_than_asked_for_is_shown_as_that() -> None:
         yield 0x0000, None
 
     with worklist(answer) as port:
-        found = await Worklist(destination(port)).search(Query(name="MEIER"))
+        found = await searcher(port).search(Query(name="MEIER"))
     assert [(item.patient_id, item.fits) for item in found.items] == [("1", True), ("2", False)]
 
 
@@ -97,7 +97,7 @@ async def test_endless_answers_end() -> None:
             yield 0xFF00, step(str(i), "TEST^ALPHA")
 
     with worklist(answer) as port:
-        found = await Worklist(destination(port)).search(Query(name="TEST"))
+        found = await searcher(port).search(Query(name="TEST"))
     assert len(found.items) == MOST
     assert found.more
 
@@ -111,7 +111,7 @@ async def test_no_answer_and_a_failure_are_named() -> None:
 
     with worklist(never) as port:
         try:
-            await refused(Worklist(destination(port, response=1.0)), "worklist-late")
+            await refused(searcher(port, response=1.0), "worklist-late")
         finally:
             silent.set()
 
@@ -119,11 +119,11 @@ async def test_no_answer_and_a_failure_are_named() -> None:
         yield 0xC001, None
 
     with worklist(failing) as port:
-        await refused(Worklist(destination(port)), "worklist-status")
+        await refused(searcher(port), "worklist-status")
 
 
 async def test_nothing_to_ask_and_nobody_to_ask() -> None:
     await refused(Worklist(None), "worklist-none")
     with pytest.raises(WorklistError) as caught:
-        await Worklist(destination(free_port())).search(Query(name=" D "))
+        await searcher(free_port()).search(Query(name=" D "))
     assert caught.value.code == "worklist-words"

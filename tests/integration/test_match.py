@@ -24,7 +24,7 @@ from tests.dicom_kit import data_set, storescp
 from tests.gateway_kit import PATIENCE, an_instance
 from tests.programs import command
 from tests.unit.test_gateway_receiving_delivery import Party, party, workers
-from tests.worklist_kit import destination, step, wlmscpfs
+from tests.worklist_kit import searcher, step, wlmscpfs
 from tests.world import World
 
 __all__ = ["party", "workers"]
@@ -66,7 +66,7 @@ async def test_from_the_worklist_to_the_pacs(tmp_path: Path, party: Party) -> No
         try:
             delivery = party.delivery(scu, policy="match")
             async with going(party, delivery) as task:
-                office = reconciling(party, delivery, Worklist(destination(port)))
+                office = reconciling(party, delivery, searcher(port))
                 (item,) = (await office.search("900", "", "")).items
                 candidate = Candidate(
                     patient_id=item.patient_id, issuer=item.issuer, name=item.name, birth_date=item.birth_date,

@@ -243,7 +243,7 @@ async def test_a_later_true_identity_is_told_once_and_nothing_is_sent_again(db: 
     await office.ended()
     with pytest.raises(UnconfirmedError):
         await office.reconciling.correct(TID, SAME, ["name"], "dr-lee")
-    same = msgspec.structs.replace(SAME, patient_id=frozen.change.local.patient_id, issuer="VALLEY")
+    same = msgspec.structs.replace(SAME, patient_id=frozen.change.local.patient_id)
     with pytest.raises(GatewayError) as caught:
         await office.reconciling.correct(TID, same, BOTH, "dr-lee")
     assert caught.value.code == "merge-same"

@@ -118,8 +118,8 @@ Said = Answer | Unreadable | End
 class Worklist:
     """Searches one worklist; None: there is none."""
 
-    def __init__(self, destination: Destination | None) -> None:
-        self._destination = destination
+    def __init__(self, destination: Destination | None, patience: float = PATIENCE) -> None:
+        self._destination, self._patience = destination, patience
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     @property
@@ -135,7 +135,7 @@ class Worklist:
             raise trouble("worklist-words")
         door: Door[Said] = Door("clients.gateway.dicom.worklist_child", Said)  # type: ignore[arg-type]
         try:
-            async with asyncio.timeout(PATIENCE), self._room:
+            async with asyncio.timeout(self._patience), self._room:
                 said = await self._ask(door, Ask(self._destination, query))
         except TimeoutError:
             raise trouble("worklist-late") from None

@@ -24,7 +24,7 @@ from pydicom.multival import MultiValue
 from clients.gateway.dicom.child import Owner
 from clients.gateway.dicom.contexts import Pair
 from clients.gateway.dicom.courier import Caller, NoAssociationError
-from clients.gateway.dicom.race import PENDING
+from clients.gateway.dicom.race import PENDING, SoleReader
 from clients.gateway.dicom.scu_child import build_entity
 from clients.gateway.dicom.structure import IMPLICIT_LITTLE
 from clients.gateway.dicom.worklist import MOST, Answer, Ask, End, Query, Said, Unreadable
@@ -92,22 +92,24 @@ def search(caller: Caller, query: Query) -> Iterator[Said]:
     except NoAssociationError as why:
         yield End(None, why.code)
         return
-    status = None
-    for n, (status, identifier) in enumerate(assoc.find(assoc.contexts()[_PAIR], MODEL, encode_query(query))):
-        if status not in PENDING:
+    # read before they are understood: whoever answers faster than pydicom reads would be cut off (`race`)
+    status, said = None, list[bytes]()
+    for status, identifier in assoc.find(assoc.contexts()[_PAIR], MODEL, encode_query(query)):
+        if status not in PENDING or len(said) == MOST:
             break
-        if n == MOST:
-            assoc.drop()
-            yield End(status, more=True)
-            return
-        yield decode_answer(identifier)
+        said.append(identifier)
+    yield from map(decode_answer, said)
+    yield _end(assoc, status, more=status in PENDING and len(said) == MOST)
+
+
+def _end(assoc: SoleReader, status: int | None, *, more: bool) -> End:
+    """The end of the association, and what is said of it."""
     if status is not None and status not in PENDING:
         assoc.part()
-        yield End(status)
-        return
+        return End(status)
     late = not assoc.is_over()
     assoc.drop()
-    yield End(None, "pacs-late" if late else "pacs-lost")
+    return End(status, more=True) if more else End(None, "pacs-late" if late else "pacs-lost")
 
 
 def main() -> None:
