@@ -12,15 +12,19 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+import hl7
 import pydicom
 import pytest
 
 from clients.gateway import folder as folders
 from clients.gateway.hl7 import mllp
-from clients.gateway.hl7.message import control_of
-from tests.gateway_kit import NOWHERE, eventually
-from tests.hl7_kit import a_pdf, as_document, deliver, oru
+from clients.gateway.hl7.adt import IdentityFeed
+from clients.gateway.hl7.message import Ends, control_of
+from clients.gateway.store.database import Database
+from tests.gateway_kit import NOWHERE, eventually, running
+from tests.hl7_kit import a_hospital, a_pdf, as_document, deliver, oru
 from tests.programs import RECEIVER, Gateway, Programs, digests, write_study
+from tests.unit.test_gateway_receiving_reconciling import BOTH, HEADER, PEER, SAME, TID, Office
 
 
 def listen(gateway: Gateway) -> None:
@@ -79,6 +83,36 @@ async def test_reports_travel_with_the_images(tmp_path: Path) -> None:
 
 async def _has(world: Programs, study: str, instances: int) -> bool:
     return (await world.sender.engine.study(study)).instances == instances
+
+
+async def test_what_staff_say_later_is_told_to_the_hospitals_systems(tmp_path: Path) -> None:
+    """From a study filed under a number of our own, by a comparison that a person confirmed, to a merge over there."""
+    db = Database(tmp_path / "gateway.db")
+    await db.open()
+    try:
+        office = Office(db, "prefix")
+        await office.opened()
+        frozen = await office.identities.of(TID, PEER, HEADER)
+        assert frozen.change is not None
+        await office.ended()
+        await office.reconciling.correct(TID, SAME, BOTH, "dr-lee")
+        ends = Ends(sender_site="LAKESIDE", receiver="HIS")
+        async with a_hospital() as hospital:
+            feed = IdentityFeed(db, office.clock, "127.0.0.1", hospital.port, ends, office.changed)
+            async with running(feed.run()):
+                await eventually(lambda: _told(office))
+            (message,) = (hl7.parse(text) for text in hospital.heard)
+        assert str(message["PID"][0][3]) == "900^^^LAKESIDE"
+        assert str(message["PID"][0][5]) == "TEST^ALPHA"
+        assert str(message["MRG"][0][1]) == f"{frozen.change.local.patient_id}^^^VALLEY"
+        assert ("gateway", "incoming.merge-sent", "") in await office.audit()
+    finally:
+        await db.close()
+
+
+async def _told(office: Office) -> bool:
+    view = await office.reconciling.view(TID)
+    return view.merge is not None and view.merge.state == "sent"
 
 
 async def test_hostile_peers_leave_the_gateway_as_it_was(tmp_path: Path) -> None:

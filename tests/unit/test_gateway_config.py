@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.gateway.config import Config, load_config, parse_config, render_config, split_address
+from clients.gateway.config import Config, load_config, networks_of, parse_config, render_config, split_address
 from clients.gateway.errors import ConfigError
 
 LEAST = '[site]\nname = "Valley ED"\n[relay]\nurl = "https://relay.example"\n'
@@ -57,6 +57,11 @@ def test_what_init_writes_has_the_defaults_that_the_code_has() -> None:
         ("[pacs]\naet = 'PACS'\naddress = '10.0.0.1:70000'\n", "70000"),
         ("[dicom]\nlisten = 'nowhere'\n", "dicom.listen"),
         ("[identity]\npolicy = 'guess'\n", "identity.policy"),
+        ("[hl7]\nlisten = '127.0.0.1:2575'\nallow = ['gateway.example']\n", "hl7.allow"),
+        ("[hl7]\nlisten = '127.0.0.1:99999'\n", "99999"),
+        ("[hl7]\nadt = '10.1.2.3:0'\n", "hl7.adt"),
+        ("[hl7]\nfacility = 'Läke'\n", "hl7.facility"),
+        ("[hl7]\nwait_seconds = 1\n", "hl7.wait_seconds"),
         ("[identity]\nwait_seconds = -1\n", "identity.wait_seconds"),
         ("[identity]\nissuer = 'A\\\\B'\n", "identity.issuer"),
         ("[identity]\nissuer = '湖畔'\n", "identity.issuer"),
@@ -160,6 +165,15 @@ def test_pages_leave_this_machine_only_with_a_certificate(listen: str) -> None:
 def test_pages_on_this_machine_need_none(listen: str) -> None:
     config = parse_config(render_config(name="X", relay="https://r.example", http=listen))
     assert split_address(config.pages.listen)[0] in ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:2575", "[::]:2575", "10.1.2.3:2575", "gateway.example:2575"])
+def test_hl7_leaves_this_machine_only_for_those_who_are_named(listen: str) -> None:
+    with pytest.raises(ConfigError, match="hl7.allow"):
+        parse(f"[hl7]\nlisten = '{listen}'\n")
+    config = parse(f"[hl7]\nlisten = '{listen}'\nallow = ['10.1.2.3', '10.9.0.0/16']\n")
+    assert [str(n) for n in networks_of(config.hl7.allow)] == ["10.1.2.3/32", "10.9.0.0/16"]
+    assert parse("[hl7]\nlisten = '127.0.0.1:2575'\n").hl7.allow == ()
 
 
 def test_addresses() -> None:
