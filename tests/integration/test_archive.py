@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import evt
 
+from clients.gateway import folder as folders
 from clients.gateway.dicom.query import STUDY_FIND, STUDY_GET, Terms
 from clients.gateway.dicom.source import How
 from clients.gateway.errors import GatewayError, ImportingError
 from tests.archive_kit import OWN, fetching, odd_archive, receiving, with_meta
-from tests.dicom_kit import instance, save
+from tests.dicom_kit import free_port, instance, save
 from tests.faults.real_pacs import dcmqrscp, orthanc
-from tests.gateway_kit import eventually
+from tests.gateway_kit import NOWHERE, eventually
 from tests.peers import need
+from tests.programs import Gateway
+from tests.programs import eventually as until
 
 
 def a_study(count: int = 4, **changes: object) -> list[Dataset]:
@@ -44,11 +49,11 @@ def a_study(count: int = 4, **changes: object) -> list[Dataset]:
     ]
 
 
-async def push(images: list[Dataset], folder: Path, port: int) -> None:
-    """The archive gets them by storescu."""
+async def push(images: list[Dataset], folder: Path, port: int, aet: str = "PACS") -> None:
+    """The archive gets them by storescu, or whoever listens there."""
     folder.mkdir()
     files = [str(save(image, folder / f"{n}.dcm")) for n, image in enumerate(images)]
-    command = [need("storescu")["storescu"], "-aec", "PACS", "127.0.0.1", str(port), *files]
+    command = [need("storescu")["storescu"], "-aec", aet, "127.0.0.1", str(port), *files]
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
 
 
@@ -420,3 +425,64 @@ async def test_a_study_that_is_gone_a_pacs_that_is_away_and_what_is_no_uid(tmp_p
             await desk.house.execute("UPDATE pulls SET ended_at=1")
             await desk.pulls.forget_old(60)
             assert await desk.house.value("SELECT count(*) FROM pulls") == 0
+
+
+@pytest.mark.peer
+async def test_a_running_gateway_fetches_and_compares(tmp_path: Path) -> None:
+    """The whole program, by its command line, beside Orthanc: a pull by accession, one that finds several, a study
+    that was pushed and of which the PACS has more.
+    """
+    here, there, pushed = a_study(), a_study(1, AccessionNumber="B1"), a_study(3, AccessionNumber="C1")
+    more = a_study(1, AccessionNumber="D1")
+    uid = str(here[0].StudyInstanceUID)
+    folder, port = tmp_path / "s", free_port()
+    await folders.init(folder, name="Valley ED", relay=NOWHERE, dicom=f"127.0.0.1:{port}", http="127.0.0.1:0")
+    with orthanc(
+        tmp_path / "pacs", knows={"us": (OWN, "127.0.0.1", port)}, DicomAlwaysAllowMove=True
+    ) as pacs:
+        config = folder / "gateway.toml"
+        config.write_text(
+            config.read_text().replace("quiet_seconds = 60", "quiet_seconds = 5")
+            + f'[source]\naet = "PACS"\naddress = "127.0.0.1:{pacs}"\n'
+        )
+        await push([*here, *there, *pushed, *more], tmp_path / "files", pacs)
+        gateway = Gateway(folder)
+        try:
+            await gateway.start()
+            found = await asyncio.to_thread(
+                command, "pull", folder, "--patient-id", "P1", "--date", "2026-11-24", "--json"
+            )
+            assert (found[0], found[1][-1]["code"]) == (1, "pull-several")
+            assert sum(line["event"] == "match" for line in found[1]) == 4
+            code, told = await asyncio.to_thread(command, "pull", folder, "--accession", "A7701", "--json")
+            assert (code, told[-1]["event"], told[-1]["here"]) == (0, "complete", 4)
+            assert (await asyncio.to_thread(command, "pull", folder, "--accession", "X1", "--json"))[0] == 1
+            await push(pushed[:2], tmp_path / "some", port, OWN)
+
+            async def compared() -> dict[str, Any] | None:
+                _, (views,) = await asyncio.to_thread(command, "studies", folder, "--json")
+                by_uid = {view["uid"]: view for view in views}
+                assert by_uid[uid]["completeness"] == "complete: PACS says 4, here 4"
+                view: dict[str, Any] = by_uid[str(pushed[0].StudyInstanceUID)]
+                return view if view["missing"] > 0 else None
+
+            view = await until(compared)
+            assert view["completeness"] == "1 missing: PACS says 3, here 2"
+            code, _ = await asyncio.to_thread(command, "pull", folder, "--accession", "C1", "--json")
+            assert code == 0
+        finally:
+            await gateway.kill()
+    log = (tmp_path / "s.log").read_text() if (tmp_path / "s.log").exists() else ""
+    assert "ller" not in log
+    assert uid not in log
+
+
+def command(name: str, *arguments: object) -> tuple[int, list[Any]]:
+    """The exit code of a command and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "clients", name, *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    return done.returncode, [msgspec.json.decode(line) for line in done.stdout.splitlines()]
