@@ -106,6 +106,18 @@ class WorklistSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=
     tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
+class Hl7Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    listen: OptionalAddress = ""
+    allow: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)] = ()
+    """Addresses or networks (CIDR) that may connect; needed wherever `listen` is not this machine only."""
+    adt: OptionalAddress = ""
+    application: Hl7Name = "TRAUMATX"
+    facility: Hl7Name = ""
+    adt_application: Hl7Name = ""
+    adt_facility: Hl7Name = ""
+    wait_seconds: Annotated[int, Meta(ge=60, le=30 * 86400)] = 86400
+
+
 class SourceSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     aet: AeTitle
     address: Address
@@ -130,18 +142,6 @@ class PrepareSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     modality: Pattern = ""
     study_description: Pattern = ""
     series_description: Pattern = ""
-
-
-class Hl7Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    listen: OptionalAddress = ""
-    allow: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)] = ()
-    """Addresses or networks (CIDR) that may connect; needed wherever `listen` is not this machine only."""
-    adt: OptionalAddress = ""
-    application: Hl7Name = "TRAUMATX"
-    facility: Hl7Name = ""
-    adt_application: Hl7Name = ""
-    adt_facility: Hl7Name = ""
-    wait_seconds: Annotated[int, Meta(ge=60, le=30 * 86400)] = 86400
 
 
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -205,9 +205,7 @@ def parse_config(text: str) -> Config:
     if config.worklist is not None:
         _check_tls("worklist", config.worklist)
         if not split_address(config.worklist.address)[1]:
-            raise ConfigError(
-                "worklist.address needs the port of the worklist. Correct it and start again."
-            )
+            raise ConfigError("worklist.address needs the port of the worklist. Correct it and start again.")
     if config.metrics.listen:
         split_address(config.metrics.listen)
     _check_hl7(config.hl7)
@@ -251,21 +249,6 @@ def _check_destinations(config: Config) -> None:
                 )
 
 
-def _check_source(config: Config) -> None:
-    """The archive can be reached in principle, and every rule that prepares says what it looks for."""
-    if config.source is not None:
-        if not split_address(config.source.address)[1]:
-            raise ConfigError("source.address needs the port of the PACS. Correct it and start again.")
-        _check_tls("source", config.source)
-    for i, rule in enumerate(config.prepare):
-        keys = (rule.calling_aet, rule.station, rule.modality, rule.study_description, rule.series_description)
-        if not any(keys):
-            raise ConfigError(
-                f"prepare[{i}] would fit every study. Say which: calling_aet, station, modality, study_description or"
-                " series_description."
-            )
-
-
 def _check_hl7(given: Hl7Section) -> None:
     """HL7 is plain text without a password: beyond this machine only named peers may send."""
     networks_of(given.allow)
@@ -284,6 +267,27 @@ def networks_of(allow: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddres
         return [ipaddress.ip_network(entry, strict=False) for entry in allow]
     except ValueError:
         raise ConfigError("hl7.allow has an entry that is no address and no network. Correct it.") from None
+
+
+def _check_source(config: Config) -> None:
+    """The archive can be reached in principle, and every rule that prepares says what it looks for."""
+    if config.source is not None:
+        if not split_address(config.source.address)[1]:
+            raise ConfigError("source.address needs the port of the PACS. Correct it and start again.")
+        _check_tls("source", config.source)
+    for i, rule in enumerate(config.prepare):
+        keys = (
+            rule.calling_aet,
+            rule.station,
+            rule.modality,
+            rule.study_description,
+            rule.series_description,
+        )
+        if not any(keys):
+            raise ConfigError(
+                f"prepare[{i}] would fit every study. Say which: calling_aet, station, modality, study_description or"
+                " series_description."
+            )
 
 
 def _check_tls(section: str, given: DicomSection | PacsSection | WorklistSection | SourceSection) -> None:

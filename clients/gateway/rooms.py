@@ -118,12 +118,14 @@ class Rooms:
             self.db, self.vault, self.identity, self.clock, self.random, self.outgoing, self.changed
         )
         self.imports = Imports(self.db, self.clock, self.studies, self.offers, self.outgoing)
-        self.reports = Reports(self.db, self.clock, self.studies, c.site.name)
-        self.hl7 = Hl7Service(c.hl7, self.db, self.clock, self.reports, self.folder, self.arrived, self.changed)
         self.archive = ArchiveRooms(
             c, self.folder, self.db, self.clock, self.studies, self.pins, self.arrived, self.changed,
             receives=self._dicom,
         )  # fmt: skip
+        self.reports = Reports(self.db, self.clock, self.studies, c.site.name)
+        self.hl7 = Hl7Service(
+            c.hl7, self.db, self.clock, self.reports, self.folder, self.arrived, self.changed
+        )
         self.doors = Doors(
             self.db,
             self.vault,
@@ -219,8 +221,8 @@ class Rooms:
             "time": self._watch_time,
             "reminder": self.reminder.run,
             "prekeys": self._renew_prekeys,
-            **self.hl7.loops(),
             **self.archive.loops(),
+            **self.hl7.loops(),
         }
         if self.scp is not None:
             loops["dicom"] = self._take_instances

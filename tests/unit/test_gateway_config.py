@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.gateway.config import Config, load_config, networks_of, parse_config, render_config, split_address
+from clients.gateway.config import (
+    Config,
+    load_config,
+    networks_of,
+    parse_config,
+    render_config,
+    split_address,
+)
 from clients.gateway.errors import ConfigError
 
 LEAST = '[site]\nname = "Valley ED"\n[relay]\nurl = "https://relay.example"\n'
@@ -169,7 +176,7 @@ def test_pages_on_this_machine_need_none(listen: str) -> None:
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:2575", "[::]:2575", "10.1.2.3:2575", "gateway.example:2575"])
 def test_hl7_leaves_this_machine_only_for_those_who_are_named(listen: str) -> None:
-    with pytest.raises(ConfigError, match="hl7.allow"):
+    with pytest.raises(ConfigError, match=r"hl7\.allow"):
         parse(f"[hl7]\nlisten = '{listen}'\n")
     config = parse(f"[hl7]\nlisten = '{listen}'\nallow = ['10.1.2.3', '10.9.0.0/16']\n")
     assert [str(n) for n in networks_of(config.hl7.allow)] == ["10.1.2.3/32", "10.9.0.0/16"]

@@ -17,8 +17,8 @@ from aiohttp import web
 from clients.gateway.clock import Clock, SystemClock
 from clients.gateway.console import roles
 from clients.gateway.console.assets import Assets
-from clients.gateway.console.findings import Findings
 from clients.gateway.console.drafts import Drafts
+from clients.gateway.console.findings import Findings
 from clients.gateway.console.live import Pulse
 from clients.gateway.console.once import Once
 from clients.gateway.console.pages import (
@@ -65,10 +65,10 @@ PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     (f"/studies/{_ID}", "desk.read", study.show),
     (f"/transfers/{_ID}", "transfer.read", transfer.show),
     (f"/transfers/{_ID}/stop", "transfer.stop", transfer.confirm_stop),
-    ("/archive", "archive.find", archive.show),
-    (f"/pulls/{_ID}", "archive.find", archive.pull),
     (f"/transfers/{_ID}/identity", "identity.choose", identity.show),
     (f"/transfers/{_ID}/compare", "identity.choose", identity.compare),
+    ("/archive", "archive.find", archive.show),
+    (f"/pulls/{_ID}", "archive.find", archive.pull),
     ("/sent", "sent.read", transfers.sent),
     ("/inbox", "inbox.read", transfers.inbox),
     ("/sites", "sites.read", sites.show),
