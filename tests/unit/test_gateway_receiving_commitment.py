@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from clients.gateway.dicom.commitment import MOST, Report
 from clients.gateway.dicom.contexts import Pair
 from clients.gateway.dicom.statuses import CommitResult, requested
+from clients.gateway.receiving import commitment as module
 from clients.gateway.receiving.commitment import Answered, Commitments
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -95,3 +97,25 @@ async def test_what_was_answered_before_a_failure_stays() -> None:
     pacs = Pacs(room, lambda t, uids: room.report(Report(t, uids, [])), requested(None, "pacs-lost"))
     found = await ask(room, pacs, MOST + 1)
     assert (len(found.safe), found.why) == (MOST, "pacs-lost")
+
+
+async def test_a_pacs_that_gave_no_report_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an hour, or for a minute where it has reported before; the others are asked."""
+    now = [1000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    room, safe = Commitments(), Answered(frozenset({"1.2"}), {})
+    late = Answered(frozenset(), {}, "pacs-late")
+    assert room.may_ask("NEW@there")
+    room.learn("NEW@there", late)
+    room.learn("OLD@there", safe)
+    assert (room.may_ask("NEW@there"), room.may_ask("OLD@there")) == (False, True)
+    room.learn("OLD@there", late)
+    assert not room.may_ask("OLD@there")
+    now[0] += 60.0
+    assert (room.may_ask("NEW@there"), room.may_ask("OLD@there")) == (False, True)
+    now[0] += 3540.0
+    assert room.may_ask("NEW@there")
+
+
+def test_without_our_scp_there_is_nobody_to_report_to() -> None:
+    assert not Commitments(heard=False).may_ask("PACS@here")
