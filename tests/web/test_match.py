@@ -146,3 +146,22 @@ async def test_a_wristband_scanner_and_the_keyboard_are_enough(browser: Browser)
         await page.keyboard.press("Space")
         await page.get_by_role("button", name="Yes, store them").press("Enter")
         await expect(page.locator("#filed")).to_contain_text("Filed under 4711.")
+
+
+async def test_the_longest_name_fits_on_a_small_screen(browser: Browser) -> None:
+    """320 CSS pixels are also what 1280 become at 400 % zoom (WCAG 2.2 1.4.10)."""
+    async with desk(browser) as made:
+        long = "X" * 32 + ", " + "Y" * 30
+        made.engine.on_worklist = [on_worklist("4" * 64, long)]
+        view = asked(made, name=long, patient_id="9" * 64)
+        page = await made.person("admin", viewport={"width": 320, "height": 720})
+        await page.goto(f"{made.url}/transfers/{view.tid}/identity")
+        await page.get_by_label("Name, as FAMILY, GIVEN").fill("XX")
+        await page.get_by_role("button", name="Search").click()
+        await expect(page.locator("#answers")).to_be_visible()
+        wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not await page.evaluate(wide)
+        await page.get_by_role("button", name=re.compile("^Compare with X")).click()
+        await expect(page.get_by_role("heading", name="Are these one person?")).to_be_visible()
+        assert not await page.evaluate(wide)
+        assert await axe(page) == []
