@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-_NAMES = {
+NAMES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "Orthanc": ("Orthanc", "/usr/sbin/Orthanc"),
 }
@@ -16,7 +16,7 @@ _NAMES = {
 
 def need(*programs: str) -> dict[str, str]:
     """The path of each program by its name. Where one is missing the test is skipped, or fails under CI=true."""
-    paths = {name: next(filter(None, map(shutil.which, _NAMES.get(name, (name,)))), "") for name in programs}
+    paths = {name: next(filter(None, map(shutil.which, NAMES.get(name, (name,)))), "") for name in programs}
     missing = [name for name, path in paths.items() if not path]
     if missing:
         reason = f"not installed here: {', '.join(missing)} (make peers installs it)"

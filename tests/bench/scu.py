@@ -8,7 +8,7 @@ from tests.bench.dimse import DCMTK, MISSING, arrived, have_dcmtk, headers, send
 from tests.bench.studies import noise, workspace
 from tests.bench.table import ROUNDS, Row, emit, ratio, shrunk
 
-_COUNT, _BYTES = 400, 2**19
+_COUNT, _BYTES = 700, 2**19
 _WHAT = "last hop: SCU, {} association{}, 0.5 MB"
 
 
