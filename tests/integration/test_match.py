@@ -164,6 +164,9 @@ async def test_on_the_command_line_from_the_question_to_a_later_correction(
         await world.receiver.until(offered.tid, "COMPLETE")
         stored = list(world.pacs_folder.rglob("*.dcm"))
         assert {pydicom.dcmread(path, stop_before_pixels=True).PatientID for path in stored} == {"900"}
+        proof = await command("incoming", "proof", *at, "--json")
+        expected = {"state": "COMPLETE", "proof": "store", "gaps": 0, "lacking": []}
+        assert (proof.code, proof.lines) == (0, [expected])
         wrong = await command("incoming", "correct", *at, "--mrn", "90\\1", "--json", *told)
         assert (wrong.code, wrong.lines[-1]["code"]) == (1, "mrn-backslash")
         later = await command("incoming", "correct", *at, "--mrn", "901", "--json", *told)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from clients.gateway.console.pages.transfer import can_reopen, can_stop
-from clients.gateway.views import TransferView
+from clients.gateway.views import LackingView, TransferView
 from tests.console_kit import House, Person, house
 from tests.fake_engine import blank
 from transfer.states import RECEIVER, SENDER
@@ -240,6 +240,21 @@ async def test_what_comes_in_is_sealed_then_opens_series_by_series() -> None:
         assert "63/63" in text
         incoming(built, state="COMPLETE", stored=688, total=688, ended_at=built.clock.time, proof="store")
         assert "PACS confirmed 688/688" in await seen(person, built.engine.all_transfers["ab" * 16])
+
+
+async def test_images_that_are_missing_or_less_sure_are_named() -> None:
+    async with house() as built:
+        lacking = [
+            LackingView(number=7, series="CT 2 <b>head</b>", uid="2.25.77", why="uid-conflict"),
+            LackingView(number=9, series="CT 2", uid="2.25.99", why="find"),
+        ]
+        view = incoming(
+            built, state="PARTIAL", why="uid-conflict", stored=8, total=9, gaps=1, proof="find", lacking=lacking,
+            ended_at=built.clock.time,
+        )  # fmt: skip
+        text = await seen(await built.person("dr-lee"), view)
+        for words in ("2 images missing, or with less proof", "image 7, CT 2 &lt;b&gt;head", "2.25.77", "uid-conflict"):
+            assert words in text
 
 
 @pytest.mark.parametrize("role", ["send", "receive"])
