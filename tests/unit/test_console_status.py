@@ -10,6 +10,9 @@ async def test_what_fails_is_counted_and_says_what_to_do() -> None:
         assert "1 check fails" in text
         assert "The PACS does not answer C-ECHO. Check its address" in text
         assert "Relay The relay answers." in text
+        assert text.index("The PACS does not answer") < text.index("The relay answers."), (
+            "what fails comes first"
+        )
 
 
 async def test_checks_that_take_too_long_are_an_answer_too() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import inspect
+import re
 import time
 from typing import get_args
 
 import pytest
 
 from clients.gateway.console.words import LOCKED, RECEIVING, SENDING, UNKNOWN, Words
+from clients.gateway.observe import checks
 from tests.fake_engine import blank
 from transfer.messages import Reason
 from transfer.states import RECEIVER, SENDER
@@ -90,3 +93,12 @@ def test_every_reason_of_the_protocol_has_words() -> None:
 def test_digits_are_grouped_as_people_say_them() -> None:
     assert WORDS.spaced("079343") == "079 343"
     assert WORDS.spaced("") == ""
+
+
+def test_every_check_has_a_name_that_a_person_knows() -> None:
+    source = inspect.getsource(checks)
+    named = set(re.findall(r'CheckView\(\s*name="([a-z0-9]+)"', source))
+    assert {"relay", "clock", "hl7", "certificate", "outbox", "alarm"} <= named
+    assert all(WORDS.check(name) != name for name in named)
+    assert WORDS.check("pacs-research") == "PACS research"
+    assert WORDS.check("other") == "other"

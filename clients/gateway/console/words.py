@@ -25,7 +25,22 @@ PROOFS: Final[Mapping[str, str]] = {
     "find": "the PACS lists every image (query)",
     "store": "the PACS answered success for every image (C-STORE, or a query after a lost answer)",
 }
-
+CHECKS: Final[Mapping[str, str]] = {
+    "relay": "Relay",
+    "clock": "Clock",
+    "pacs": "PACS",
+    "dicom": "DICOM listener",
+    "hl7": "HL7 listener",
+    "disk": "Disk",
+    "database": "Database",
+    "certificate": "Certificate",
+    "sites": "Paired sites",
+    "transfer": "Transfer",
+    "transfers": "Transfers",
+    "outbox": "Messages",
+    "alarm": "Alarm",
+}
+"""What `observe.checks` looks at, as the status page calls it."""
 
 POLICIES: Final[Mapping[str, tuple[str, str]]] = {
     "prefix": (
@@ -222,6 +237,12 @@ class Words(msgspec.Struct, frozen=True):
     def proof(self, code: str) -> str:
         """What the receipt rests on."""
         return PROOFS.get(code, code)
+
+    def check(self, name: str) -> str:
+        """A check; another destination than the default by its own name: "PACS archive"."""
+        if name.startswith("pacs-"):
+            return f"{CHECKS['pacs']} {name.removeprefix('pacs-')}"
+        return CHECKS.get(name, name)
 
     def spaced(self, digits: str) -> str:
         """Six digits in two groups, as people say them."""
