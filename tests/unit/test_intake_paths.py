@@ -151,3 +151,48 @@ def test_every_real_file_keeps_its_data_set(tmp_path: Path) -> None:
             )
             count += 1
         assert count > 100
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_image_of_a_disc_is_to_be_mounted_however_large_it_is(tmp_path: Path, nested: bool) -> None:
+    image = tmp_path / "disc.iso"
+    with image.open("wb") as file:
+        file.seek(32768)
+        file.write(b"\1CD001\1")
+        file.truncate(2**16 if nested else 2**31 + 1)
+    if nested:
+        (skipped,) = [item for item in walk(tmp_path) if isinstance(item, Skipped)]
+        assert skipped.code == "import-iso"
+        return
+    with pytest.raises(IntakeError) as why:
+        list(walk(image))
+    assert why.value.code == "import-iso"
+    assert "mount it" in why.value.sentence
+
+
+def test_a_hostile_index_leads_nowhere(disc: Path, tmp_path: Path) -> None:
+    """Nothing is read where an index says: not outside of the disc, not in a circle, and not what is missing. Its own
+    name and state do not matter.
+    """
+    index = (disc / "DICOMDIR").read_bytes()
+    secret = tmp_path / "secret.dcm"
+    secret.write_bytes(part10(instance(9)))
+    outside = index.replace(b"77654033", b"..\\..\\..").replace(b"CR1", b"../")
+    assert outside != index
+    for name, content in {
+        "DICOMDIR": outside, "dicomdir.1": outside[:5000], "INDEX": index[:132] + bytes(len(index)),
+        "DICOMDIR.BAK": b"DICOMDIR" * 1000, "S2": index[:400] + b"\xff" * 4000,
+    }.items():  # fmt: skip
+        (disc / name).write_bytes(content)
+    os.symlink(secret, disc / "LINK")
+    items = list(walk(disc))
+    assert [item.label[-6:] for item in items if isinstance(item, Found)] == [
+        f"IM000{i}" for i in range(1, 5)
+    ]
+    skipped = {item.label: item.code for item in items if isinstance(item, Skipped)}
+    assert skipped["DICOMDIR"] == "import-dicomdir"
+    assert skipped["LINK"] == "import-link"
+    assert skipped.keys() >= {"dicomdir.1", "INDEX", "DICOMDIR.BAK", "S2"}, "every one of them is listed"
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    assert len(stage_all(disc, incoming)[0]) == 4

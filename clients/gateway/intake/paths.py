@@ -16,7 +16,7 @@ from clients.gateway.intake import archive, folder
 from clients.gateway.intake.folder import Item
 from clients.gateway.intake.found import Entry, Found, Limits, Passed, Skipped
 from clients.gateway.intake.reasons import reject
-from clients.gateway.intake.recognise import HEAD, recognise
+from clients.gateway.intake.recognise import HEAD, is_disc_image, recognise
 from clients.gateway.intake.staging import StagedFile, stage
 
 
@@ -98,6 +98,8 @@ def _items(path: Path, limits: Limits) -> Iterator[Item]:
         real = path.resolve(strict=True)
         with real.open("rb") as stream:
             packed = archive.is_zip(stream)
+            if is_disc_image(stream.read(HEAD)):  # larger than any one file may be
+                raise reject("import-iso")
         yield from archive.members(real, limits) if packed else folder.one_file(real, limits)
     except FileNotFoundError:
         raise reject("import-absent") from None

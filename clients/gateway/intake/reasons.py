@@ -30,6 +30,7 @@ REASONS = {
     "import-zip-link": "The ZIP holds a link here, which was not followed. Import the file itself.",
     "dicom-two-patients": "Two patients are in one study. Ask its source to send them apart, and do not use it before.",
     "dicom-conflict": "An image is here already with other content. Ask the study's source which of the two is right.",
+    "import-iso": "This is the image of a disc. Open it as a disc (mount it), and import the folder that appears.",
     "import-zip-nested": "This is a ZIP file inside of what is imported. Import it by itself.",
 }
 

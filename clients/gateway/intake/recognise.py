@@ -24,6 +24,7 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 """Media Storage Directory Storage (PS3.10 8.6)."""
 _CLASS, _INSTANCE, _PIXELS = 0x00080016, 0x00080018, 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
+_DESCRIPTOR = 16 * 2048 + 1
 
 
 def recognise(head: bytes) -> FileMeta:
@@ -37,11 +38,20 @@ def recognise(head: bytes) -> FileMeta:
         meta = FileMeta(meta.sop_class, meta.sop_uid, meta.syntax, meta.data_offset - len(PREAMBLE))
     elif head[:4] == b"PK\3\4":
         raise Passed("import-zip-nested")
+    elif is_disc_image(head):
+        raise Passed("import-iso")
     else:
         meta = _bare(head)
     if meta.sop_class == _DIRECTORY:
         raise Passed("import-dicomdir")
     return meta
+
+
+def is_disc_image(head: bytes) -> bool:
+    """Whether a file is the image of a disc: its first volume descriptor (ECMA-119 8.1, ECMA-167 2/9.1) stands behind
+    sixteen sectors.
+    """
+    return head[128:132] != b"DICM" and head[_DESCRIPTOR : _DESCRIPTOR + 5] in (b"CD001", b"BEA01")
 
 
 def encapsulated(stream: BinaryIO, syntax: str) -> bool:
