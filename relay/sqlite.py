@@ -1,28 +1,24 @@
 """`MetaStore` in one SQLite file, through `relay.ledger`.
 
 Every change is one work: a plain function of the connection, in which nothing can come between its
-statements. The tables are in `migrations/`.
+statements; those of mailboxes and of the letters in them are in `relay.boxes`. The tables are in `migrations/`.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
-from relay import metastore
+from relay import boxes, metastore
+from relay.boxes import rows_of
 from relay.clock import Clock
 from relay.config import Quota
-from relay.errors import AbsentError, BusyError, DifferentError, GoneError, QuotaError, RateError
+from relay.errors import AbsentError, BusyError, DifferentError, GoneError, QuotaError
 from relay.ledger import Ledger, Row
 from relay.metastore import Counts, Hello, Letter, Pack, Posted, Site, check_owner
-from transfer.encoding import sha256
 from transfer.ids import Cid, Digest, Kid, Nonce, SiteId
-from transfer.mailbox import SLOT_CAPS
 
 Con = sqlite3.Connection
-PHONE = b""
-"""The sender of a phone's letter."""
 
 
 class SqliteMeta:
@@ -74,29 +70,14 @@ class SqliteMeta:
 
     async def post(self, owner: SiteId, sender: SiteId, digest: Digest, body: bytes, now: int) -> int:
         def work(con: Con) -> int:
-            if not _rows(con, "SELECT 1 FROM sites WHERE site = ?", owner):
+            if not rows_of(con, "SELECT 1 FROM sites WHERE site = ?", owner):
                 raise AbsentError
             same = "SELECT seq FROM letters WHERE owner = ? AND sender = ? AND digest = ?"
-            if rows := _rows(con, same, owner, sender, digest):
+            if rows := rows_of(con, same, owner, sender, digest):
                 return int(rows[0][0])
-            return self._add_letter(con, owner, sender, digest, body, now)
+            return boxes.add_letter(con, owner, sender, digest, body, now, self._quota)
 
         return await self._ledger.write(work)
-
-    def _add_letter(
-        self, con: Con, owner: bytes, sender: bytes, digest: bytes, body: bytes, now: int,
-        where: tuple[str, str, int, int] = ("", "", 0, 0),
-    ) -> int:  # fmt: skip
-        waiting = "SELECT count(*), coalesce(sum(size), 0) FROM letters WHERE owner = ? AND sender = ?"
-        count, size = _rows(con, waiting, owner, sender)[0]
-        if count >= self._quota.pair_letters or size + len(body) > self._quota.pair_bytes:
-            raise QuotaError
-        add = (
-            "INSERT INTO letters (owner, sender, digest, at, size, body, mb, run, slot, i)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        row = (owner, sender, digest, now, len(body), body, *where)
-        return int(con.execute(add, row).lastrowid or 0)
 
     async def letters(self, owner: SiteId, after: int, most: int) -> list[Letter]:
         sql = (
@@ -140,10 +121,10 @@ class SqliteMeta:
         await self._ledger.write(lambda con: self._own(con, cid, site, now))
 
     def _own(self, con: Con, cid: Cid, site: SiteId, now: int) -> None:
-        if rows := _rows(con, "SELECT owner, gone FROM cids WHERE cid = ?", cid):
+        if rows := rows_of(con, "SELECT owner, gone FROM cids WHERE cid = ?", cid):
             check_owner(rows[0][0], site, bool(rows[0][1]))
             return
-        alive = _rows(con, "SELECT count(*) FROM cids WHERE owner = ? AND gone = 0", site)[0][0]
+        alive = rows_of(con, "SELECT count(*) FROM cids WHERE owner = ? AND gone = 0", site)[0][0]
         if alive >= self._quota.site_cids:
             raise QuotaError
         dies = now + metastore.PACK_LIFE
@@ -162,11 +143,11 @@ class SqliteMeta:
 
     async def add_pack(self, cid: Cid, site: SiteId, pack: Pack) -> bool:
         def work(con: Con) -> bool:
-            rows = _rows(con, "SELECT owner, gone, packs FROM cids WHERE cid = ?", cid)
+            rows = rows_of(con, "SELECT owner, gone, packs FROM cids WHERE cid = ?", cid)
             if not rows:
                 raise AbsentError
             check_owner(rows[0][0], site, bool(rows[0][1]))
-            same = _rows(con, "SELECT kind, digest FROM packs WHERE cid = ? AND n = ?", cid, pack.n)
+            same = rows_of(con, "SELECT kind, digest FROM packs WHERE cid = ? AND n = ?", cid, pack.n)
             if same and same[0] != (pack.kind, pack.digest):
                 raise DifferentError
             if same:
@@ -181,7 +162,7 @@ class SqliteMeta:
         return await self._ledger.write(work)
 
     def _take_room(self, con: Con, cid: Cid, site: SiteId, packs: int, size: int) -> None:
-        stored = _rows(con, "SELECT stored FROM sites WHERE site = ?", site)
+        stored = rows_of(con, "SELECT stored FROM sites WHERE site = ?", site)
         if packs >= self._quota.cid_packs or not stored or stored[0][0] + size > self._quota.site_bytes:
             raise QuotaError
         con.execute("UPDATE sites SET stored = stored + ? WHERE site = ?", (size, site))
@@ -213,7 +194,7 @@ class SqliteMeta:
         def work(con: Con) -> None:
             for n in numbers:
                 lost = "DELETE FROM packs WHERE cid = ? AND n = ? RETURNING size"
-                for (size,) in _rows(con, lost, cid, n):
+                for (size,) in rows_of(con, lost, cid, n):
                     con.execute(
                         "UPDATE cids SET packs = packs - 1, bytes = bytes - ? WHERE cid = ?", (size, cid)
                     )
@@ -244,14 +225,17 @@ class SqliteMeta:
                 con.execute(
                     "INSERT INTO readers (cid, site) VALUES (?, ?) ON CONFLICT DO NOTHING", (cid, reader)
                 )
-            if _rows(con, "SELECT count(*) FROM readers WHERE cid = ?", cid)[0][0] > self._quota.cid_readers:
+            if (
+                rows_of(con, "SELECT count(*) FROM readers WHERE cid = ?", cid)[0][0]
+                > self._quota.cid_readers
+            ):
                 raise QuotaError
 
         await self._ledger.write(work)
 
     async def delete_cid(self, cid: Cid, site: SiteId, now: int) -> None:
         def work(con: Con) -> None:
-            rows = _rows(con, "SELECT owner, gone FROM cids WHERE cid = ?", cid)
+            rows = rows_of(con, "SELECT owner, gone FROM cids WHERE cid = ?", cid)
             if not rows:
                 raise AbsentError
             check_owner(rows[0][0], site, gone=False)
@@ -263,81 +247,26 @@ class SqliteMeta:
     # Mailboxes --------------------------------------------------------------------------------------------
 
     async def put_hello(self, mb: str, site: SiteId, hello: Hello, now: int) -> None:
-        def work(con: Con) -> None:
-            rows = _rows(con, "SELECT owner, gone, ended FROM mailboxes WHERE mb = ?", mb)
-            if not rows:
-                self._check_mailboxes(con, site)
-                add = "INSERT INTO mailboxes (mb, owner, body, ended, dies) VALUES (?, ?, ?, ?, ?)"
-                con.execute(add, (mb, site, hello.body, hello.ended, hello.dies))
-                return
-            owner, gone, ended = rows[0]
-            check_owner(owner, site, bool(gone))
-            if ended and not hello.ended:
-                raise GoneError
-            con.execute(
-                "UPDATE mailboxes SET body = ?, ended = ?, dies = iif(ended, dies, ?) WHERE mb = ?",
-                (hello.body, hello.ended, hello.dies, mb),
-            )
-
-        await self._ledger.write(work)
-
-    def _check_mailboxes(self, con: Con, site: SiteId) -> None:
-        alive = _rows(con, "SELECT count(*) FROM mailboxes WHERE owner = ? AND gone = 0", site)[0][0]
-        if alive >= self._quota.site_mailboxes:
-            raise QuotaError
+        await self._ledger.write(lambda con: boxes.put_hello(con, mb, site, hello, self._quota))
 
     async def hello(self, mb: str) -> bytes:
         rows = await self._ledger.read("SELECT body, gone FROM mailboxes WHERE mb = ?", (mb,))
-        return bytes(_present(rows))
+        return bytes(boxes.present(rows))
 
     async def put_message(
         self, mb: str, run: str, slot: int, body: bytes, digest: Digest, site: SiteId | None, now: int
     ) -> Posted:
-        def work(con: Con) -> Posted:
-            rows = _rows(con, "SELECT owner, gone, ended FROM mailboxes WHERE mb = ?", mb)
-            if not rows:
-                raise AbsentError
-            owner, gone, ended = rows[0]
-            if site is not None:
-                check_owner(owner, site, bool(gone))
-            elif gone or ended:
-                raise GoneError
-            before = _rows(
-                con, "SELECT i, digest FROM messages WHERE mb = ? AND run = ? AND slot = ?", mb, run, slot
-            )
-            for i, other in before:
-                if other == digest:
-                    return Posted(i, SiteId(owner), new=False)
-            if len(before) >= SLOT_CAPS[slot]:
-                raise DifferentError
-            _check_box(con, mb, slot, phone=site is None, now=now)
-            i = len(before)
-            con.execute(
-                "INSERT INTO messages (mb, run, slot, i, at, digest, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (mb, run, slot, i, now, digest, body),
-            )
-            if site is None:
-                name = sha256(f"{mb}/{run}/{slot}/{i}".encode())
-                self._add_letter(con, owner, PHONE, name, body, now, (mb, run, slot, i))
-            return Posted(i, SiteId(owner), new=True)
-
-        return await self._ledger.write(work)
+        message = boxes.Message(mb, run, slot, body, digest)
+        return await self._ledger.write(lambda con: boxes.put_message(con, message, site, now, self._quota))
 
     async def message(self, mb: str, run: str, slot: int, i: int) -> bytes | None:
-        _present(await self._ledger.read("SELECT 1, gone FROM mailboxes WHERE mb = ?", (mb,)))
+        boxes.present(await self._ledger.read("SELECT 1, gone FROM mailboxes WHERE mb = ?", (mb,)))
         sql = "SELECT body FROM messages WHERE mb = ? AND run = ? AND slot = ? AND i = ?"
         rows = await self._ledger.read(sql, (mb, run, slot, i))
         return bytes(rows[0][0]) if rows else None
 
     async def delete_mailbox(self, mb: str, site: SiteId) -> None:
-        def work(con: Con) -> None:
-            rows = _rows(con, "SELECT owner FROM mailboxes WHERE mb = ?", mb)
-            if not rows:
-                raise AbsentError
-            check_owner(rows[0][0], site, gone=False)
-            _end_mailbox(con, mb)
-
-        await self._ledger.write(work)
+        await self._ledger.write(lambda con: boxes.delete(con, mb, site))
 
     # Sweeping ---------------------------------------------------------------------------------------------
 
@@ -351,13 +280,13 @@ class SqliteMeta:
                     (_FORGET.format("prekeys", "site, kid", "exp <= ?"), now),
                 )
             ]
-            cids = _rows(con, "SELECT cid FROM cids WHERE gone = 0 AND dies <= ? LIMIT ?", now, most)
-            boxes = _rows(con, "SELECT mb FROM mailboxes WHERE gone = 0 AND dies <= ? LIMIT ?", now, most)
+            cids = rows_of(con, "SELECT cid FROM cids WHERE gone = 0 AND dies <= ? LIMIT ?", now, most)
+            dead = rows_of(con, "SELECT mb FROM mailboxes WHERE gone = 0 AND dies <= ? LIMIT ?", now, most)
             for (cid,) in cids:
                 _end_cid(con, cid)
-            for (mb,) in boxes:
-                _end_mailbox(con, mb)
-            counts += [len(cids), len(boxes)]
+            for (mb,) in dead:
+                boxes.end(con, mb)
+            counts += [len(cids), len(dead)]
             return max(counts) >= most
 
         return await self._ledger.write(work)
@@ -390,40 +319,9 @@ def enroll(con: Con, site: Site) -> None:
     )
 
 
-def _rows(con: Con, sql: str, *args: Any) -> list[Row]:
-    return con.execute(sql, args).fetchall()
-
-
 def _pack(row: Row) -> Pack:
     n, kind, size, digest, arrival = row
     return Pack(n, kind, size, Digest(digest), arrival)
-
-
-def _present(rows: list[Row]) -> Any:
-    if not rows:
-        raise AbsentError
-    if rows[0][1]:
-        raise GoneError
-    return rows[0][0]
-
-
-def _check_box(con: Con, mb: str, slot: int, *, phone: bool, now: int) -> None:
-    """That one more message fits into this mailbox."""
-    total, phones = _rows(con, "SELECT count(*), coalesce(sum(slot % 2), 0) FROM messages WHERE mb = ?", mb)[
-        0
-    ]
-    if total >= metastore.BOX_MESSAGES or (phone and phones >= metastore.BOX_PHONE_MESSAGES):
-        raise QuotaError
-    if slot == 1:
-        open_runs = _rows(
-            con,
-            "SELECT count(*) FROM messages m WHERE mb = ? AND slot = 1 AND at > ? AND NOT EXISTS"
-            " (SELECT 1 FROM messages a WHERE a.mb = m.mb AND a.run = m.run AND a.slot = 2)",
-            mb,
-            now - metastore.RUN_PATIENCE,
-        )[0][0]
-        if open_runs >= metastore.BOX_OPEN_RUNS:
-            raise RateError(retry=60)
 
 
 def _end_cid(con: Con, cid: bytes) -> None:
@@ -435,9 +333,3 @@ def _end_cid(con: Con, cid: bytes) -> None:
     con.execute("DELETE FROM packs WHERE cid = ?", (cid,))
     con.execute("DELETE FROM readers WHERE cid = ?", (cid,))
     con.execute("UPDATE cids SET gone = 1, bytes = 0, packs = 0 WHERE cid = ?", (cid,))
-
-
-def _end_mailbox(con: Con, mb: str) -> None:
-    con.execute("DELETE FROM messages WHERE mb = ?", (mb,))
-    con.execute("DELETE FROM letters WHERE mb = ? AND mb <> ''", (mb,))
-    con.execute("UPDATE mailboxes SET gone = 1, body = x'' WHERE mb = ?", (mb,))
