@@ -253,7 +253,12 @@ async def test_images_that_are_missing_or_less_sure_are_named() -> None:
             ended_at=built.clock.time,
         )  # fmt: skip
         text = await seen(await built.person("dr-lee"), view)
-        for words in ("2 images missing, or with less proof", "image 7, CT 2 &lt;b&gt;head", "2.25.77", "uid-conflict"):
+        for words in (
+            "2 images missing, or with less proof",
+            "image 7, CT 2 <b>head</b>",
+            "2.25.77",
+            "uid-conflict",
+        ):
             assert words in text
 
 
