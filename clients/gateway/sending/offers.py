@@ -7,28 +7,23 @@ others must learn is put into the outbox. Nothing here waits for the network.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 
 import msgspec
 
-from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.peers.outbox import forget, post
-from clients.gateway.peers.relay import hello_path, slot_path
+from clients.gateway.peers.relay import hello_path
+from clients.gateway.sending.ends import Ends
 from clients.gateway.sending.words import describe, initials
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, one, quoted, rows, value
-from clients.gateway.store.vault import Vault
+from clients.gateway.store.database import Con, one, quoted, rows, value
 from transfer import jws, tries
-from transfer.channel import Channel, ChannelState
-from transfer.door import receipt_code
 from transfer.errors import HashError, KeyUnknownError, PeerError, StateError
-from transfer.ids import BlobKey, Cid, ContentKey, Digest, MailboxId, PublicKey, RunId, SiteId, Tid
+from transfer.ids import Cid, ContentKey, Digest, MailboxId, PublicKey, SiteId, Tid
 from transfer.links import Q_SIZE, mailbox_of, make_pin
-from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
-from transfer.messages import Close, Grant, Offer, Prekey, Receipt, encode, open_message, peek, sign_message
+from transfer.mailbox import Tombstone
+from transfer.messages import Grant, Offer, Prekey, Receipt, encode, open_message, peek, sign_message
 from transfer.release import accept_close, accept_receipt, make_ack, make_release
-from transfer.sites import Identity
 from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
 from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
 
@@ -42,30 +37,8 @@ CONSENT_TEXT = "2026-1"
 """Id of the wording that the phone shows, all its languages together."""
 
 
-class Offers:
+class Offers(Ends):
     """All transfers that this site sends."""
-
-    def __init__(
-        self,
-        db: Database,
-        vault: Vault,
-        identity: Identity,
-        clock: Clock,
-        random: Random,
-        outbox: Signal,
-        changed: Signal,
-    ) -> None:
-        self._db, self._vault, self._identity = db, vault, identity
-        self._clock, self._random = clock, random
-        self._outbox, self._changed = outbox, changed
-
-    async def _commit(self, work: Callable[[Con], object], *, erased: bool = False) -> object:
-        result = await self._db.run(work)
-        if erased:
-            await self._db.scrub()
-        self._outbox.set()
-        self._changed.set()
-        return result
 
     # Events of staff
 
@@ -391,75 +364,6 @@ class Offers:
             f"This transfer went on after the backup was made: the destination has stored {what}.", now,
         )  # fmt: skip
 
-    # What ends have in common
-
-    def _end(self, con: Con, row: sqlite3.Row, event: str, now: int, why: str = "") -> None:
-        after = step(SENDER, row["state"], event)
-        tid, cid = Tid(row["tid"]), Cid(row["cid"])
-        con.execute(
-            "UPDATE sends SET state=?, why=?, ended_at=? WHERE tid=?", (after.to, why or row["why"], now, tid)
-        )
-        row = self._row(con, tid)
-        if "close" in after.effects and row["offer"] is not None:
-            close = Close(v=1, tid=tid, offer=jws.digest(row["offer"]), state=after.to, why="", iat=now)  # type: ignore[arg-type]
-            post(con, "queue", bytes(row["peer"]).hex(), sign_message(close, self._identity.key), tid, now)
-        if "erase-keys" in after.effects:
-            self._erase_key(con, cid, now)
-        if not row["decided_at"]:
-            self._forget_code(con, row, now)
-        self.tell(con, tid, now)
-
-    def _erase_key(self, con: Con, cid: Cid, now: int) -> None:
-        if value(con, f"SELECT 1 FROM sends WHERE cid=? AND state IN ({quoted(OPEN_SENDER)})", (cid,)):
-            return
-        con.execute("UPDATE spools SET k_sealed=NULL, dropped=1 WHERE cid=?", (cid,))
-        post(con, "relay", f"delete:{cid.hex()}", b"", None, now)
-
-    def _forget_code(self, con: Con, row: sqlite3.Row, now: int) -> None:
-        tid = Tid(row["tid"])
-        path = hello_path(MailboxId(row["mailbox"]))
-        if row["offer"] is not None:
-            forget(con, "mailbox", path)
-            post(con, "mailbox", path, encode(Tombstone(v=1, ended=row["state"])), tid, now)
-        con.execute("UPDATE sends SET q_sealed=NULL, pin_sealed=NULL, swept=1 WHERE tid=?", (tid,))
-        con.execute("UPDATE tries SET channel_sealed=NULL, door_sealed=NULL, m4=NULL WHERE tid=?", (tid,))
-
-    def _say_hello(self, con: Con, row: sqlite3.Row, now: int) -> None:
-        body = hello_of(row, self._identity.site)
-        post(con, "mailbox", hello_path(MailboxId(row["mailbox"])), body, Tid(row["tid"]), now)
-
-    def tell(self, con: Con, tid: Tid, now: int, run: bytes | None = None, refused: str = "") -> None:
-        """m6 to every phone that has spoken (or to one run, with why its wish was refused)."""
-        row = self._row(con, tid)
-        code = receipt_code(row["receipt"]) if row["receipt"] else receipt_code(tid.hex())
-        decided = Decided(row["decision"], row["decided_at"]) if row["decision"] else None
-        status = Status(
-            v=1, state=row["state"], at=row["ended_at"] or row["decided_at"] or now, refused=refused,
-            decided=decided, code=code,
-        )  # fmt: skip
-        phones = rows(
-            con,
-            "SELECT * FROM tries WHERE tid=? AND channel_sealed IS NOT NULL AND last_m5 IS NOT NULL",
-            (tid,),
-        )
-        for phone in phones:
-            if (run is not None and bytes(phone["run"]) != run) or (
-                run is None and phone["told"] == row["state"]
-            ):
-                continue
-            channel = Channel(
-                msgspec.json.decode(self._vault.open("channel", phone["channel_sealed"]), type=ChannelState)
-            )
-            if channel.state.sent > 30:
-                continue  # the slot is full
-            body = encode(Sealed(v=1, box=BlobKey(channel.seal(encode(status)))))
-            con.execute(
-                "UPDATE tries SET channel_sealed=?, told=? WHERE run=?",
-                (self._vault.seal("channel", msgspec.json.encode(channel.state)), row["state"], phone["run"]),
-            )
-            path = slot_path(MailboxId(phone["mailbox"]), RunId(phone["run"]), 6)
-            post(con, "mailbox", path, body, tid, now)
-
     def tries_left(self, con: Con, row: sqlite3.Row) -> int:
         """Wrong PINs that may still be typed for this offer."""
         spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (row["tid"],))
@@ -470,18 +374,6 @@ class Offers:
         if sealed is None:
             raise StateError
         return bytes(sealed)
-
-    @staticmethod
-    def _row(con: Con, tid: bytes) -> sqlite3.Row:
-        row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
-        if row is None:
-            raise AbsentError
-        return row
-
-
-def hello_of(row: sqlite3.Row, site: SiteId) -> bytes:
-    """m0 of an offer's row."""
-    return encode(Hello(v=1, tid=Tid(row["tid"]), s=site, exp=row["exp"]))
 
 
 class SiteWords(msgspec.Struct, frozen=True):

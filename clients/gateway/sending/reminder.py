@@ -14,7 +14,7 @@ import sqlite3
 from clients.gateway.errors import RelayDownError
 from clients.gateway.log import about
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
-from clients.gateway.sending.offers import hello_of
+from clients.gateway.sending.ends import hello_of
 from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
 from transfer.ids import Cid, MailboxId
