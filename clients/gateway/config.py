@@ -6,7 +6,6 @@ An unknown key or a value of the wrong type is a `ConfigError` that names the ke
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from clients.gateway.errors import ConfigError
+from clients.gateway.networks import networks_of
 from clients.gateway.receiving.routing import DEFAULT, Name, Rule
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -26,6 +26,10 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 OptionalAddress = Annotated[str, Meta(pattern=r"^([^\s:]*(:[^\s:]*)*:[0-9]{1,5})?\Z", max_length=200)]
 Hl7Name = Annotated[str, Meta(pattern=r"^[ -~]{0,60}\Z")]
 """A name in MSH-3 to MSH-6."""
+
+
+Networks = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)]
+"""Addresses or networks (CIDR)."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +56,8 @@ class DicomSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     aet: AeTitle = "TRAUMATX"
     listen: Address = "127.0.0.1:11112"
     allow_aets: tuple[AeTitle, ...] = ()
+    allow_addresses: Networks = ()
+    """Who may connect at all; empty: any address, and then the AE title decides."""
     max_associations: Annotated[int, Meta(ge=1, le=200)] = 20
     max_instance_bytes: Annotated[int, Meta(ge=2**16)] = 2**31
     min_free_bytes: Annotated[int, Meta(ge=0)] = 2**28
@@ -108,7 +114,7 @@ class WorklistSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=
 
 class Hl7Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     listen: OptionalAddress = ""
-    allow: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)] = ()
+    allow: Networks = ()
     """Addresses or networks (CIDR) that may connect; needed wherever `listen` is not this machine only."""
     adt: OptionalAddress = ""
     application: Hl7Name = "TRAUMATX"
@@ -199,6 +205,7 @@ def parse_config(text: str) -> Config:
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as why:
         raise ConfigError(f"gateway.toml: {why}. Correct it and start again.") from None
     split_address(config.dicom.listen)
+    networks_of("dicom.allow_addresses", config.dicom.allow_addresses)
     _check_tls("dicom", config.dicom)
     _check_destinations(config)
     _check_source(config)
@@ -251,7 +258,7 @@ def _check_destinations(config: Config) -> None:
 
 def _check_hl7(given: Hl7Section) -> None:
     """HL7 is plain text without a password: beyond this machine only named peers may send."""
-    networks_of(given.allow)
+    networks_of("hl7.allow", given.allow)
     if given.listen and not given.allow and split_address(given.listen)[0] not in _LOCAL:
         raise ConfigError(
             "hl7.listen leaves this machine, so hl7.allow must say which addresses may send. Give them, or listen on"
@@ -259,14 +266,6 @@ def _check_hl7(given: Hl7Section) -> None:
         )
     if given.adt and not split_address(given.adt)[1]:
         raise ConfigError("hl7.adt needs the port of the interface. Correct it and start again.")
-
-
-def networks_of(allow: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """The networks of `hl7.allow`. Raises `ConfigError`."""
-    try:
-        return [ipaddress.ip_network(entry, strict=False) for entry in allow]
-    except ValueError:
-        raise ConfigError("hl7.allow has an entry that is no address and no network. Correct it.") from None
 
 
 def _check_source(config: Config) -> None:
@@ -318,6 +317,7 @@ url = {relay}
 aet = {aet}
 listen = {dicom}
 allow_aets = {allow}   # calling AE titles that may send; empty: any, from this machine only
+# allow_addresses = ["10.1.2.0/24"]   # and from where; anybody else is hung up on, unread
 # tls_cert = ""         # DICOM over TLS, PEM files: our certificate with its chain,
 # tls_key = ""          # its key, and the CA or the certificates of those who may send.
 # tls_ca = ""           # All three, and nothing plain is taken any more; none: plain DICOM

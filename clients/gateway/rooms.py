@@ -185,6 +185,7 @@ class Rooms:
             self.scp = StorageScp(
                 ScpConfig(
                     aet=c.dicom.aet, host=host, port=port, allow_aets=tuple(c.dicom.allow_aets),
+                    allow_addresses=c.dicom.allow_addresses,
                     max_associations=c.dicom.max_associations, max_instance_bytes=c.dicom.max_instance_bytes,
                     min_free_bytes=c.dicom.min_free_bytes, tls=tls_files(c.dicom),
                 ),

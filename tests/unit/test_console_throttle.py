@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +9,6 @@ from clients.gateway.console.throttle import (
     FREE_BY_NAME,
     LONGEST,
     Throttle,
-    network,
 )
 from tests.console_kit import HandClock
 
@@ -98,18 +96,3 @@ def test_memory_is_bounded_whatever_is_tried(tries: list[tuple[str, str, bool]])
         if right:
             throttle.right(name, address)
     assert len(throttle) <= 30
-
-
-@pytest.mark.parametrize(
-    ("address", "counts_as"),
-    [
-        ("10.0.0.1", "10.0.0.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", "unknown"),
-        ("/run/socket", "unknown"),
-    ],
-)
-def test_an_ipv6_host_cannot_take_a_new_address_for_each_try(address: str, counts_as: str) -> None:
-    assert network(address) == counts_as

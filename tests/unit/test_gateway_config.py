@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from clients.gateway.config import (
     Config,
     load_config,
-    networks_of,
     parse_config,
     render_config,
     split_address,
 )
 from clients.gateway.errors import ConfigError
+from clients.gateway.networks import networks_of
 
 LEAST = '[site]\nname = "Valley ED"\n[relay]\nurl = "https://relay.example"\n'
 
@@ -179,7 +179,7 @@ def test_hl7_leaves_this_machine_only_for_those_who_are_named(listen: str) -> No
     with pytest.raises(ConfigError, match=r"hl7\.allow"):
         parse(f"[hl7]\nlisten = '{listen}'\n")
     config = parse(f"[hl7]\nlisten = '{listen}'\nallow = ['10.1.2.3', '10.9.0.0/16']\n")
-    assert [str(n) for n in networks_of(config.hl7.allow)] == ["10.1.2.3/32", "10.9.0.0/16"]
+    assert [str(n) for n in networks_of("hl7.allow", config.hl7.allow)] == ["10.1.2.3/32", "10.9.0.0/16"]
     assert parse("[hl7]\nlisten = '127.0.0.1:2575'\n").hl7.allow == ()
 
 

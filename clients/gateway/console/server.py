@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import ssl
 from pathlib import Path
@@ -12,6 +11,7 @@ from aiohttp import web
 from clients.gateway.clock import Clock
 from clients.gateway.console.app import build
 from clients.gateway.errors import ConfigError
+from clients.gateway.networks import is_local
 from clients.gateway.views import Engine
 
 IDLE_CONNECTION = 75.0
@@ -40,7 +40,7 @@ async def serve(
     clock: Clock | None = None,
 ) -> Server:
     """Starts to serve; port 0 = any free one. Raises `ConfigError`."""
-    if not cert and not _is_loopback(host):
+    if not cert and host != "localhost" and not is_local(host):
         raise ConfigError(
             "The staff pages may leave this machine only with a certificate. Give one, or listen on 127.0.0.1."
         )
@@ -77,15 +77,6 @@ def _tls(cert: Path | str, key: Path | str | None) -> ssl.SSLContext:
             "The certificate or key of the staff pages cannot be read. Check pages.cert and pages.key (PEM)."
         ) from None
     return context
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _silent() -> logging.Logger:

@@ -11,12 +11,12 @@ has a count of its own, which a stranger elsewhere cannot use up.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 
 import msgspec
 
 from clients.gateway.clock import Clock
+from clients.gateway.networks import counted_as
 
 FREE_BY_NAME = 5
 FREE_BY_ADDRESS = 20
@@ -45,18 +45,18 @@ class Throttle:
         """Seconds until this name may be tried again from this address; 0 = now."""
         now = self._clock.now()
         by_name = _wait(self._names.get(self._who(name, address)), FREE_BY_NAME, now)
-        return max(by_name, _wait(self._addresses.get(network(address)), FREE_BY_ADDRESS, now))
+        return max(by_name, _wait(self._addresses.get(counted_as(address)), FREE_BY_ADDRESS, now))
 
     def count(self, name: str, address: str) -> None:
         """One try begins."""
         now = self._clock.now()
         self._add(self._names, self._who(name, address), now)
-        self._add(self._addresses, network(address), now)
+        self._add(self._addresses, counted_as(address), now)
 
     def right(self, name: str, address: str) -> None:
         """The try that was just counted was the right person's."""
         self._names.pop(self._who(name, address), None)
-        tries = self._addresses.get(network(address))
+        tries = self._addresses.get(counted_as(address))
         if tries is not None:
             tries.count -= 1
         pair = _pair(name, address)
@@ -82,19 +82,8 @@ class Throttle:
             table.popitem(last=False)
 
 
-def network(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 that one IPv6 host usually owns whole."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if parsed.version == 6:
-        return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
-    return str(parsed)
-
-
 def _pair(name: str, address: str) -> str:
-    return f"{name}\n{network(address)}"
+    return f"{name}\n{counted_as(address)}"
 
 
 def _wait(tries: Tries | None, free: int, now: int) -> int:

@@ -11,14 +11,13 @@ stays inside the hospital, behind its firewall.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 import threading
 import time
 import traceback
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socketserver import TCPServer
 from typing import Any
 
@@ -26,22 +25,10 @@ import msgspec
 from pynetdicom.transport import AssociationServer
 
 from clients.gateway.dicom.wire import hang_up, prepare
+from clients.gateway.networks import Network, admits, counted_as, is_local
 
 _MAX_ORIGINS = 1024
 """Addresses whose pace is remembered; the one that was quiet for longest is forgotten first."""
-
-
-def origin(address: str) -> str:
-    """Whom an address is counted under: itself, or an IPv6 address's /64, of which a machine has all addresses."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 class Pace:
@@ -73,15 +60,19 @@ class _Guest:
 class Gate:
     """Which connections are open."""
 
-    def __init__(self, most: int, most_each: int, pace: Pace) -> None:
+    def __init__(self, most: int, most_each: int, pace: Pace, networks: Sequence[Network] = ()) -> None:
         self._most, self._most_each, self._pace = most, most_each, pace
+        self._networks = networks
+        """Whoever is in none of them is hung up on, unread; empty: anybody may knock."""
         self._guests: dict[socket.socket, _Guest] = {}
         """In the order of their arrival."""
         self._lock = threading.Lock()
 
     def enter(self, sock: socket.socket, address: str) -> bool:
         """Counts a connection in, if there is room for it or another one has to make room."""
-        who = origin(address)
+        if self._networks and not admits(self._networks, address):
+            return False
+        who = counted_as(address)
         with self._lock:
             if not self._pace.allows(who):
                 return False
@@ -166,17 +157,6 @@ def admit(
     if not allow_aets:
         return None if is_local(address) else NOT_LOCAL
     return None if calling.strip() in allow_aets else CALLING_UNKNOWN
-
-
-def is_local(address: str) -> bool:
-    """Whether an address is of this machine."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped.is_loopback
-    return ip.is_loopback
 
 
 class GuardedServer(AssociationServer):  # type: ignore[misc]

@@ -43,6 +43,8 @@ class ScpConfig(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 11112
     """0: any that is free; `start` says which."""
     allow_aets: tuple[str, ...] = ()
+    allow_addresses: tuple[str, ...] = ()
+    """Addresses and networks (CIDR) that may connect; empty: any."""
     max_associations: int = 20
     max_per_address: int = 10
     """Connections from one address."""

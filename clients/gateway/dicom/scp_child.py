@@ -39,6 +39,7 @@ from clients.gateway.dicom.structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from clients.gateway.dicom.tls import server_context
 from clients.gateway.dicom.upper_layer import MAX_PDU, Association, TooLongError, install
 from clients.gateway.errors import ConfigError, IntakeError
+from clients.gateway.networks import networks_of
 
 NO_SUCH_CLASS, INVALID_ARGUMENT = 0x0118, 0x0115
 """Of a report that is none (PS3.7 C.5.7, C.5.3)."""
@@ -120,7 +121,8 @@ class Receiver:
     def __init__(self, owner: Owner[Start], config: ScpConfig, folder: Folder) -> None:
         self._owner, self._config, self.folder = owner, config, folder
         pace = Pace(config.connects_per_second, config.connects_at_once)
-        self.gate = Gate(2 * config.max_associations, config.max_per_address, pace)
+        networks = networks_of("dicom.allow_addresses", config.allow_addresses)
+        self.gate = Gate(2 * config.max_associations, config.max_per_address, pace, networks)
         self._busy, self._lock = 0, threading.Lock()
         self._associated: set[Incoming] = set()
 
@@ -156,7 +158,7 @@ class Receiver:
         for context in request.presentation_context_definition_list:
             if context.abstract_syntax not in _SERVED and not is_storage(context.abstract_syntax):
                 # pynetdicom takes a class for storage whose keyword it does not have: worklist, for one
-                context.abstract_syntax = STUDY_ROOT  # which it has, and we do not serve: "abstract syntax ..."
+                context.abstract_syntax = STUDY_ROOT  # it has this one, and we do not serve it
                 continue
             syntax = (
                 plain(context.transfer_syntax)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -18,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 
 from clients.gateway.errors import GatewayError
+from clients.gateway.networks import Network, admits, is_local
 
 log = structlog.get_logger()
 START, END = b"\x0b", b"\x1c\r"
@@ -36,7 +36,6 @@ _GOODBYE = 2.0
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 """A message to its acknowledgement."""
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class MllpError(GatewayError):
@@ -118,7 +117,8 @@ class MllpServer:
 
     def _may_come(self, writer: asyncio.StreamWriter) -> bool:
         peer = writer.get_extra_info("peername")
-        return peer is not None and admits(self._allow, str(peer[0]))
+        address = str(peer[0]) if peer is not None else ""
+        return is_local(address) if self._allow is None else admits(self._allow, address)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -141,17 +141,6 @@ class MllpServer:
                     await writer.wait_closed()
             except (TimeoutError, OSError):  # it reads nothing any more
                 writer.transport.abort()
-
-
-def admits(allow: list[Network] | None, address: str) -> bool:
-    """Whether a peer at `address` may connect."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return ip.is_loopback if allow is None else any(ip in network for network in allow)
 
 
 async def read_block(

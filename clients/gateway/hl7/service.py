@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from clients.gateway.clock import Clock, Signal
-from clients.gateway.config import Hl7Section, networks_of, split_address
+from clients.gateway.config import Hl7Section, split_address
 from clients.gateway.errors import ConfigError
 from clients.gateway.hl7.adt import IdentityFeed
 from clients.gateway.hl7.inbound import Inbound
 from clients.gateway.hl7.message import Ends
 from clients.gateway.hl7.mllp import MllpServer
+from clients.gateway.networks import networks_of
 from clients.gateway.sending.reports import Reports
 from clients.gateway.store.database import Database
 
@@ -35,7 +36,7 @@ class Hl7Service:
         self._server: MllpServer | None = None
         if given.listen:
             self._inbound = Inbound(db, clock, reports, folder, arrived, given.wait_seconds)
-            allow = networks_of(given.allow) if given.allow else None
+            allow = networks_of("hl7.allow", given.allow) if given.allow else None
             self._server = MllpServer(self._inbound.handle, allow=allow)
         self._feed: IdentityFeed | None = None
         if given.adt:
