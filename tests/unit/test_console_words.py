@@ -6,10 +6,11 @@ import time
 from typing import get_args
 
 import pytest
+from msgspec.structs import replace
 
 from clients.gateway.console.words import LOCKED, RECEIVING, SENDING, UNKNOWN, Words
 from clients.gateway.observe import checks
-from tests.fake_engine import blank
+from tests.fake_engine import blank, study
 from transfer.messages import Reason
 from transfer.states import RECEIVER, SENDER
 
@@ -50,6 +51,18 @@ def test_counts_have_their_plural() -> None:
     assert WORDS.count(1, "image") == "1 image"
     assert WORDS.count(1200, "image") == "1,200 images"
     assert WORDS.count(2, "series", "series") == "2 series"
+
+
+def test_what_a_study_has_and_what_is_no_image() -> None:
+    plain = study("DOE, JANE", "", 1_800_000_000)
+    assert WORDS.contents(plain) == "575 images"
+    report = replace(plain.series[0], modality="DOC", number="9000", instances=2)
+    with_reports = replace(plain, instances=577, series=[*plain.series, report])
+    assert WORDS.contents(with_reports) == "575 images, 2 reports"
+    assert WORDS.contents(replace(with_reports, instances=2, series=[report])) == "2 reports"
+    assert WORDS.contents(replace(plain, instances=0, series=[])) == "0 images"
+    assert WORDS.contents(replace(plain, instances=1, series=[])) == "1 image"
+    assert (WORDS.kind(plain.series[0]), WORDS.kind(report)) == ("CT 1", "DOC 9000 (report)")
 
 
 def test_what_is_left_is_said_only_while_something_moves() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from clients.gateway.sending.words import contents, series_label
+from clients.gateway.sending.words import contents, noun, series_label
 from clients.gateway.views import SeriesView, StudyView, TransferView
 
 REASONS: Final[Mapping[str, str]] = {
@@ -178,9 +178,9 @@ class Words(msgspec.Struct, frozen=True):
 
     def contents(self, study: StudyView) -> str:
         """What a study has: "120 images", "1 image, 2 reports"."""
-        if not study.series:
-            return self.count(study.instances, "image")
-        return contents([(series.modality, series.instances) for series in study.series])
+        others = [(s.modality, s.instances) for s in study.series if noun(s.modality) != "image"]
+        images = study.instances - sum(instances for _, instances in others)
+        return contents([("", max(images, 0)), *others])
 
     def kind(self, series: SeriesView) -> str:
         """The modality as the data set says it, in words where it is no image: "CT 2", "SR 99 (report)"."""
