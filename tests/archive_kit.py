@@ -148,6 +148,10 @@ class Desk:
     def __init__(self, house: House, scp: StorageScp, pulls: Pulls, source: Source, port: int) -> None:
         self.house, self.scp, self.pulls, self.source, self.port = house, scp, pulls, source, port
 
+    def set_manner(self, how: How, silent: float) -> None:
+        """How the next pulls are made, and how patient they are."""
+        self.pulls._how, self.pulls._silent = how, silent
+
     async def view(self, ident: str) -> PullView:
         def work(con: Con) -> PullView:
             row = one(con, "SELECT * FROM pulls WHERE id=?", (ident,))
@@ -206,7 +210,7 @@ async def fetching(
     source = Source(to, landed, received=lambda event: pulls.landed(event))
     pulls = Pulls(
         house.db, house.clock, house.studies, house.changed, source=source, how=how,
-        reach=Reach(OWN, f"127.0.0.1, port {port}"), receives=True, silent=silent,
+        reach=Reach(OWN, f"127.0.0.1, port {port}"), receives=True, silent=silent, settle=0.5,
     )  # fmt: skip
 
     async def take() -> None:

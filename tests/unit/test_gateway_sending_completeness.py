@@ -12,7 +12,7 @@ from clients.gateway.dicom.query import ImageEntry
 from clients.gateway.dicom.source import Listing
 from clients.gateway.sending.closing import HOLD, close_quiet, is_pulled
 from clients.gateway.sending.completeness import words
-from clients.gateway.sending.pulls import held_against, says
+from clients.gateway.sending.held import held_against, says
 from clients.gateway.store.database import Con, one
 from tests.gateway_kit import House, StillClock, houses, running
 

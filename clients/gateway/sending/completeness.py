@@ -15,7 +15,7 @@ import sqlite3
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.dicom.source import Source
 from clients.gateway.sending.closing import OPEN_PULLS
-from clients.gateway.sending.pulls import held_against, here_of, says
+from clients.gateway.sending.held import held_against, here_of, says
 from clients.gateway.store.database import Con, Database, one, value
 
 _SETTLE = 5

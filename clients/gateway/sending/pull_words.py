@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from clients.gateway.dicom.source import Matches
 from clients.gateway.dicom.statuses import TROUBLES
 
 CANCELLED = 0xFE00
@@ -90,3 +91,19 @@ def went_through(status: int | None) -> bool:
 def images(number: int) -> str:
     """ "1 image", "312 images"."""
     return f"{number:,} image{'' if number == 1 else 's'}"
+
+
+def found(count: int, answer: Matches) -> str:
+    """What the list does not say by itself."""
+    said = []
+    if answer.more:
+        said.append(f"There are more than these {count}. Search for less: one day, or the accession number.")
+    if answer.strangers:
+        said.append(
+            f"The PACS also sent {answer.strangers} answers that were not asked for. They are not shown."
+        )
+    if not count and not said:
+        said.append(
+            "The PACS has no study like this. Check the numbers; a new study may take a moment to get there."
+        )
+    return " ".join(said)

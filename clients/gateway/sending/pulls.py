@@ -24,22 +24,23 @@ import structlog
 
 from clients.gateway.clock import Clock, Signal
 from clients.gateway.dicom.part10 import is_uid
-from clients.gateway.dicom.query import Match, Terms
+from clients.gateway.dicom.query import Terms
 from clients.gateway.dicom.scp import Received
-from clients.gateway.dicom.source import Done, How, Listing, Matches, Missed, Moved, Source
+from clients.gateway.dicom.source import Done, How, Listing, Missed, Moved, Source
 from clients.gateway.errors import AbsentError, GatewayError
-from clients.gateway.pulled import MatchView, SearchView
+from clients.gateway.pulled import SearchView
 from clients.gateway.sending import pull_words
 from clients.gateway.sending.closing import OPEN_PULLS
+from clients.gateway.sending.held import held_against, here_of, is_stranger, match_view, name_pull, says
 from clients.gateway.sending.pull_words import CANCELLED, Reach, went_through
 from clients.gateway.sending.studies import Adopted, Arrival, Studies
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, Database, one, rows, value
+from clients.gateway.store.database import Con, Database, one, value
 
 log = structlog.get_logger()
 SILENT = 120.0
 """Seconds without an image or a word of the PACS after which a pull is stopped."""
-_SETTLE = 3.0
+SETTLE = 3.0
 """Seconds after the last image in which one that was answered may still get its row here."""
 _WAITING = 50
 _AT_ONCE = 64
@@ -97,9 +98,11 @@ class Pulls:
         reach: Reach,
         receives: bool,
         silent: float = SILENT,
+        settle: float = SETTLE,
     ) -> None:
         self._db, self._clock, self._studies, self._changed = db, clock, studies, changed
         self._source, self._how, self.reach, self._silent = source, how, reach, silent
+        self._settle_seconds = settle
         self._receives = receives  # our own SCP runs, so a C-MOVE has where to go
         self._wanted, self._arrived = Signal(), Signal()
         self._landed: asyncio.Queue[Received] = asyncio.Queue()
@@ -121,9 +124,9 @@ class Pulls:
         if found.status != 0:
             sentence = pull_words.query_refused(found.status or 0)
             return SearchView(matches=[], more=False, sentence=sentence, code="source-status")
-        matches = await self._db.run(lambda con: [_match_view(con, m) for m in found.matches])
+        matches = await self._db.run(lambda con: [match_view(con, m) for m in found.matches])
         matches.sort(key=lambda m: (m.date, m.time), reverse=True)
-        return SearchView(matches=matches, more=found.more, sentence=_found_words(len(matches), found))
+        return SearchView(matches=matches, more=found.more, sentence=pull_words.found(len(matches), found))
 
     async def begin(self, uid: str, actor: str) -> str:
         """The id of the pull of this study: a new one, or the one that is open. Raises `GatewayError`."""
@@ -250,7 +253,7 @@ class Pulls:
         source = self._given()
         found = await source.find(Terms(study=now.uid), 1)
         if found.matches:
-            await self._db.run(lambda con: _name(con, now.id, found.matches[0]))
+            await self._db.run(lambda con: name_pull(con, now.id, found.matches[0]))
             self._changed.set()
         before = await source.listing(now.uid)
         if before.answered:
@@ -314,7 +317,7 @@ class Pulls:
                 return
             if now.status is not None and now.counted >= now.completed + now.warned:
                 return  # all that it sent is here, and it sent no more
-            left = max(begun, now.moved_at) + _SETTLE - time.monotonic()
+            left = max(begun, now.moved_at) + self._settle_seconds - time.monotonic()
             if left <= 0:
                 return
             await self._arrived.wait(seen, left)
@@ -361,7 +364,7 @@ class Pulls:
             study = one(con, "SELECT * FROM studies WHERE uid=?", (now.uid,))
             own = str(study["id"]) if study is not None else ""
             others = sum(n for ident, n in now.by_study.items() if ident != own)
-            stranger = study is not None and row is not None and _is_stranger(row, study)
+            stranger = study is not None and row is not None and is_stranger(row, study)
             con.execute(
                 "UPDATE pulls SET state=?, code=?, status=?, ended_at=?, wanted=?, here=?, missing=?, completed=?,"
                 " failed=?, warned=?, remaining=?, others=?, refused=?, stranger=? WHERE id=?",
@@ -394,73 +397,3 @@ class Pulls:
         )
         if gone:
             await self._db.scrub()
-
-
-def here_of(con: Con, uid: str) -> dict[str, str]:
-    """The images of a study that are here: series by SOP Instance UID."""
-    found = rows(
-        con,
-        "SELECT i.sop_uid, i.series FROM instances i JOIN studies s ON s.id=i.study WHERE s.uid=?",
-        (uid,),
-    )
-    return {str(r["sop_uid"]): str(r["series"]) for r in found}
-
-
-def held_against(listing: Listing, here: dict[str, str]) -> tuple[int, int]:
-    """(images that the archive has, how many of them are not here); -1 where it does not say."""
-    if not listing.answered:
-        return -1, -1
-    if listing.by_image:
-        return len(listing.images), len(listing.images.keys() - here.keys())
-    if not listing.series or min(listing.series.values()) < 0:
-        return -1, -1
-    own = list(here.values())
-    return (
-        sum(listing.series.values()),
-        sum(max(0, number - own.count(series)) for series, number in listing.series.items()),
-    )
-
-
-def says(con: Con, study: str, at: int, code: str, listed: int, missing: int) -> None:
-    """Keeps what the archive says of a study here."""
-    con.execute(
-        "INSERT OR REPLACE INTO archive_says (study, at, code, listed, missing) VALUES (?,?,?,?,?)",
-        (study, at, code, listed, missing),
-    )
-
-
-def _name(con: Con, ident: str, match: Match) -> None:
-    what = " ".join(filter(None, (match.modalities, match.date, match.description)))
-    con.execute(
-        "UPDATE pulls SET patient_name=?, patient_id=?, birth_date=?, what=? WHERE id=?",
-        (match.patient_name, match.patient_id, match.birth_date, what, ident),
-    )
-
-
-def _is_stranger(row: sqlite3.Row, study: sqlite3.Row) -> bool:
-    """Whether the images name another patient than the archive's list."""
-    pairs = ((row["patient_id"], study["patient_id"]), (row["birth_date"], study["birth_date"]))
-    return any(a and b and a != b for a, b in pairs)
-
-
-def _match_view(con: Con, match: Match) -> MatchView:
-    here = value(
-        con, "SELECT count(*) FROM instances i JOIN studies s ON s.id=i.study WHERE s.uid=?", (match.uid,)
-    )
-    return MatchView(here=here, **msgspec.structs.asdict(match))
-
-
-def _found_words(count: int, found: Matches) -> str:
-    """What the list does not say by itself."""
-    said = []
-    if found.more:
-        said.append(f"There are more than these {count}. Search for less: one day, or the accession number.")
-    if found.strangers:
-        said.append(
-            f"The PACS also sent {found.strangers} answers that were not asked for. They are not shown."
-        )
-    if not count and not said:
-        said.append(
-            "The PACS has no study like this. Check the numbers; a new study may take a moment to get there."
-        )
-    return " ".join(said)
