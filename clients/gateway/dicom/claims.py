@@ -216,7 +216,7 @@ def event_statuses() -> str:
 
 _KINDS = {
     "ok": "stored",
-    "warning": "stored, with a note that the receipt keeps",
+    "warning": "stored, with a note that is kept",
     "retry": "not now: sent again, with growing pauses",
     "refused": "refused: not sent again",
 }
