@@ -1,7 +1,7 @@
 """pynetdicom's upper layer (PS3.8), made to wait instead of poll, and to stop reading where a peer goes too far.
 
-Everything that reaches below pynetdicom's documented interface is in this file and in `wire.py`, the socket below
-it; their tests guard each such place.
+Everything that reaches below pynetdicom's documented interface is in this file, in `wire.py`, the socket below it, and
+in `indication.py`, what it hands up; their tests guard each such place.
 
 As it comes, the provider looks at its socket and its queue once a millisecond, reads 4 KiB at a time, copies
 every PDU six times, believes any PDU length, waits for ever in `recv` and `send`, and queues a whole instance
@@ -34,13 +34,13 @@ from pynetdicom.association import Association as _Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import decode
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
-from clients.gateway.dicom.commands import Command, decode_store_request, encode_store_response
+from clients.gateway.dicom.commands import encode_store_response
+from clients.gateway.dicom.indication import Stored, decode_command, to_primitive
 from clients.gateway.dicom.wire import Socket
 
 MAX_PDU = 131072
@@ -312,35 +312,10 @@ class Dimse(DIMSEServiceProvider):  # type: ignore[misc]
         """Serves a C-STORE in the thread that received it: handing it to another one and back costs as much again."""
         while not self.assoc.is_established and self.assoc.is_alive():  # our A-ASSOCIATE-AC was just sent
             time.sleep(0.001)
-        if isinstance(message, _Stored):
+        if isinstance(message, Stored):
             self.assoc.serve_store(message, context)
         else:
             self.assoc._serve_request(message, context)
-
-
-class _Stored(C_STORE):  # type: ignore[misc]
-    """The indication of a C-STORE-RQ in which every element is as it should be."""
-
-
-def _decode_command(encoded: BytesIO, implicit: bool, little: bool) -> Any:
-    """A command set: a `Command`, or for what that is not made for, a `Dataset`."""
-    found = decode_store_request(encoded.getvalue())
-    return decode(encoded, implicit, little) if found is None else found
-
-
-def _to_primitive(message: DIMSEMessage) -> Any:
-    """The indication of a C-STORE-RQ (PS3.7 9.1.1)."""
-    command = message.command_set
-    if not isinstance(command, Command):
-        return DIMSEMessage.message_to_primitive(message)
-    stored = _Stored()
-    stored.MessageID, stored.Priority = command.MessageID, command.Priority
-    stored._affected_sop_class_uid = command.AffectedSOPClassUID
-    stored._affected_sop_instance_uid = command.AffectedSOPInstanceUID
-    stored.MoveOriginatorApplicationEntityTitle = command.get("MoveOriginatorApplicationEntityTitle")
-    stored.MoveOriginatorMessageID = command.get("MoveOriginatorMessageID")
-    stored.DataSet, stored._context_id = message.data_set, message.context_id
-    return stored
 
 
 class Association(_Association):  # type: ignore[misc]
@@ -400,6 +375,6 @@ def install(association: type[Association]) -> None:
     pynetdicom.ae.Association = association
     pynetdicom.transport.AssociationSocket = Socket
     pynetdicom.ae.AssociationSocket = Socket
-    pynetdicom.dimse_messages.decode = _decode_command
-    C_STORE_RQ.message_to_primitive = _to_primitive
+    pynetdicom.dimse_messages.decode = decode_command
+    C_STORE_RQ.message_to_primitive = to_primitive
     _config.LOG_HANDLER_LEVEL = "none"
