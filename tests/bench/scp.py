@@ -11,11 +11,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from clients.gateway.dicom.berths import force
 from tests.bench.dimse import DCMTK, MISSING, arrived, have_dcmtk, our_scp, storescp, storescu
 from tests.bench.studies import noise, workspace
 from tests.bench.table import ROUNDS, Row, emit, ratio, shrunk
 
 _COUNT, _BYTES = 400, 2**19
+_AHEAD = 16
+"""Names that are made at once, as in `clients.gateway.dicom.berths`."""
 _WHAT = "first hop: SCP, on disk before it answers, 0.5 MB"
 Scp = Callable[[Path], AbstractContextManager[int]]
 
@@ -37,18 +40,22 @@ def rates(base: Path, source: Path, count: int, each: float) -> tuple[list[float
 
 
 def disk(base: Path, count: int, size: int) -> float:
-    """Files a second that this disk alone takes as our SCP writes them: forced, then named, and the name forced."""
+    """Files a second that this disk alone takes as our SCP writes them: into names that were forced before, each file
+    forced, and then given its last name.
+    """
     folder, data = base / "disk", os.urandom(size)
     folder.mkdir()
     names, start = os.open(folder, os.O_RDONLY), time.monotonic()
     for number in range(count):
-        part = folder / f"{number}.part"
-        with part.open("wb") as file:
+        if number % _AHEAD == 0:
+            for name in range(number, number + _AHEAD):
+                (folder / str(name)).touch()
+            os.fsync(names)
+        with (folder / str(number)).open("r+b") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        part.rename(folder / f"{number}.dcm")
-        os.fsync(names)
+            force(file.fileno())
+        (folder / str(number)).rename(folder / f"{number}.dcm")
     took = time.monotonic() - start
     os.close(names)
     shutil.rmtree(folder)
