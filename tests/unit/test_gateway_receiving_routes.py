@@ -137,6 +137,8 @@ async def test_one_that_is_away_holds_up_no_other_and_gets_its_own_later(
     assert (await party.receipt()).state == "COMPLETE"
     assert party.pacs.bytes == neuro.bytes == await party.originals()
     assert set(party.pacs.seen.values()) == set(neuro.seen.values()) == {1}
+    notes = await party.r.rows("SELECT DISTINCT note FROM ledger WHERE tid=?", party.tid)
+    assert [row["note"] for row in notes] == [""], "what never reached it was not sent again"
     (alarm,) = await party.r.rows("SELECT sentence FROM alarms WHERE tid=?", party.tid)
     assert alarm["sentence"].startswith("Destination neuro: The PACS cannot be reached")
 

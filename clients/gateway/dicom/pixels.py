@@ -32,6 +32,10 @@ LOSSLESS = frozenset({RLE, ENCAPSULATED, *_JPEG, _JPEG_LS, _J2K, *_HTJ2K})
 MAX_FRAME, MAX_PIXELS = 2**28, 2**30
 """Bytes of one native frame, and of all of an instance."""
 _SOF3, _SOF55 = 0xC3, 0xF7
+_END = b"\xff\xd9"
+"""EOI and EOC, of all of these formats; a pad byte may follow. Of a codestream that was cut off OpenJPH makes an image,
+and CharLS takes a quarter of a minute to see it.
+"""
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _MAX_SEGMENTS = 1000
 
@@ -150,7 +154,7 @@ def _exact(frame: bytes, shape: Shape) -> bytes:
 def _check_jpeg(coded: bytes, frame_header: int, shape: Shape) -> None:
     """The frame header (ITU-T T.81 B.2.2; JPEG-LS: T.87 C.2.2) says what the data set says."""
     at = 2
-    if coded[:2] != b"\xff\xd8":
+    if coded[:2] != b"\xff\xd8" or _END not in coded[-3:]:
         raise RecodeError
     for _ in range(_MAX_SEGMENTS):
         if coded[at] != 0xFF:
@@ -178,10 +182,8 @@ def _check_jpeg(coded: bytes, frame_header: int, shape: Shape) -> None:
 
 
 def _check_jpeg2000(coded: bytes, shape: Shape) -> None:
-    """SIZ (ITU-T T.800 A.5.1): at the origin, not subsampled, of the data set's size and sign. And an end: OpenJPH
-    makes an image of one that was cut off.
-    """
-    if coded[:4] != b"\xff\x4f\xff\x51" or b"\xff\xd9" not in coded[-3:]:
+    """SIZ (ITU-T T.800 A.5.1): at the origin, not subsampled, of the data set's size and sign."""
+    if coded[:4] != b"\xff\x4f\xff\x51" or _END not in coded[-3:]:
         raise RecodeError
     _, _, columns, rows, x, y = struct.unpack_from(">HHLLLL", coded, 4)
     (samples,) = struct.unpack_from(">H", coded, 40)

@@ -74,10 +74,16 @@ class Storing:
         self._down_since = 0
         self._rests_until = 0.0
         self._first, self._known = asyncio.Lock(), False
+        self._begun = False
+        self._doubtful: set[int] = set()
+        """Items that may be at the PACS without our knowing: of an earlier run, or tried in this one."""
 
     def begin(self) -> None:
-        """A pass over the packs begins; the ledger is loaded."""
+        """A pass over the packs begins; the ledger is loaded. Of what it calls unknown, we know what we never tried."""
         self.missed = False
+        if not self._begun:
+            self._begun, self._doubtful = True, set(self.ledger.unknown)
+        self.ledger.unknown &= self._doubtful
         self._known = self._known or bool(self.ledger.settled)
 
     def takes(self) -> bool:
@@ -94,11 +100,11 @@ class Storing:
     async def store(self, ready: Ready) -> None:
         """One instance, again and again until the PACS has been away for the whole deadline."""
         item, h = ready.item, ready.header
+        self._doubtful.add(item.no)
         async with self._holdings.alone(self.ledger, item.sop_uid):
             held = await self._holdings.look(self.ledger, item.sop_uid, item.hash)
             result = await self._settle(ready, frozenset(self._contexts), held)
             if result is None:
-                self.ledger.unknown.add(item.no)
                 self.missed, self._rests_until = True, time.monotonic() + _REST
                 return
             if result.proof:
@@ -145,6 +151,8 @@ class Storing:
             with contextlib.suppress(DiskFullError):
                 await self._tell(result.sentence)
             if not self.patient and tries >= _HOPE:
+                if not unknown:
+                    self._doubtful.discard(no)
                 return None
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_MOST)
