@@ -162,12 +162,9 @@ class _Scp:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def tidy(self) -> None:
-        """Nothing half written is left; whole instances are ours to delete."""
-        for path in (self.folder / "incoming").rglob("*"):
-            if path.suffix == ".dcm":
-                path.unlink()
-            elif path.is_file() and path.stat().st_size:
-                raise Broken("wrong", "half an instance was left")
+        """Whole instances are ours to delete; what is half is the SCP's to take away, and it may be about to."""
+        for path in (self.folder / "incoming").glob("*.dcm"):
+            path.unlink()
 
 
 @cache
