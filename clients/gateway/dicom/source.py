@@ -189,7 +189,7 @@ class Source:
         self._door: Door[_Lines] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
-        self._opened_at = float("-inf")
+        self._opened_at = self._moved_at = float("-inf")
         self._waiting: dict[int, asyncio.Queue[Answer]] = {}
         self._next = 0
         self._stopped = False
@@ -293,13 +293,19 @@ class Source:
     async def _answer(
         self, answers: asyncio.Queue[Answer], number: int, door: Door[_Lines], *, bounded: bool
     ) -> Answer:
-        try:
-            async with asyncio.timeout(self._patience if bounded else None):
-                return await answers.get()
-        except TimeoutError:
-            log.error("dicom source makes no step")
-            door.kill()
-            return Done(id=number, trouble="dicom-child")
+        """The next line for a request; a child that says nothing at all for too long is ended, with every call."""
+        self._moved_at = max(self._moved_at, time.monotonic())
+        while True:
+            left = self._moved_at + self._patience - time.monotonic()
+            if bounded and left <= 0:
+                log.error("dicom source makes no step")
+                door.kill()
+                return Done(id=number, trouble="dicom-child")
+            try:
+                async with asyncio.timeout(left if bounded else None):
+                    return await answers.get()
+            except TimeoutError:
+                continue
 
     async def _opened(self) -> Door[_Lines]:
         async with self._opening:
@@ -318,6 +324,7 @@ class Source:
         with contextlib.suppress(DoorClosedError):
             while True:
                 line = await door.receive()
+                self._moved_at = time.monotonic()
                 if isinstance(line, Received):
                     self._received(line)
                 elif not isinstance(line, Ready) and (waiting := self._waiting.get(line.id)) is not None:

@@ -1,7 +1,8 @@
 """The query/retrieve SCU as a process: `python -m clients.gateway.dicom.source_child`, started by `Source`.
 
-Two threads, each with its own queue: queries, which staff wait for, and retrieves, of which one takes an hour. Each
-job opens its association and releases it; a retrieve proposes what its images need, so no two are alike.
+Three threads, each with its own queue: searches, which staff wait for; lists of all images of a study; and retrieves,
+of which one takes an hour. Each job opens its association and releases it; a retrieve proposes what its images need,
+so no two are alike.
 """
 
 from __future__ import annotations
@@ -157,13 +158,15 @@ class Works(threading.Thread):
             return self._ended(assoc, job.id, status, more=status == 0xFE00)
         left = MAX_IMAGES
         for uid in series:
-            images: dict[str, ImageEntry] = {}
+            images: list[ImageEntry] = []
             for status, identifier in assoc.search(context, image_identifier(job.study, uid), left):
                 if status in PENDING and (image := read_image(identifier, job.study, uid)) is not None:
-                    images[image.uid] = image
-            for images_part in _parts(images.values()):
-                self._owner.tell(Listed(job.id, images=images_part))
-            left -= len(images)
+                    images.append(image)
+                    left -= 1
+                if len(images) == _AT_ONCE:  # as they come: so the owner sees that it goes on
+                    self._owner.tell(Listed(job.id, images=images))
+                    images = []
+            self._owner.tell(Listed(job.id, images=images))
             if status is None or status in PENDING or status == 0xFE00:
                 return self._ended(assoc, job.id, status, more=status == 0xFE00)
             if status != 0x0000:
@@ -259,14 +262,16 @@ def main() -> None:
     ae.network_timeout = None
     caller = Caller(ae, to)
     folder = Folder(Path(landed.folder), landed.min_free_bytes, landed.max_instance_bytes)
-    works = [Works(caller, owner, folder, to.calling_aet) for _ in range(2)]
+    works = [Works(caller, owner, folder, to.calling_aet) for _ in range(3)]
     for work in works:
         work.start()
     owner.tell(Ready())
-    queries, retrieves = works
+    searches, lists, retrieves = works
     for line in lines:
-        if isinstance(line, Search | List):
-            queries.jobs.put(line)
+        if isinstance(line, Search):
+            searches.jobs.put(line)
+        elif isinstance(line, List):
+            lists.jobs.put(line)
         elif isinstance(line, Retrieve):
             retrieves.jobs.put(line)
         elif isinstance(line, Cancel):
