@@ -36,6 +36,9 @@ EXPECTED = {
     "report": ["DIR", "STUDY", "FILE", "--title"],
     "phone": ["LINK", "--pin", "--approve", "--deny", "--as", "--name", "--relationship", "--ca-file"],
     "status": ["DIR", "[TRANSFER]"],
+    "pull": ["DIR", "--accession", "--patient-id", "--name", "--date", "--today", "--modality", "--study"],
+    "studies": ["DIR", "--limit"],
+    "incoming proof": ["DIR", "TRANSFER"],
     "incoming show": ["DIR", "TRANSFER"],
     "incoming worklist": ["DIR", "--mrn", "--accession", "--name"],
     "incoming identify": [
