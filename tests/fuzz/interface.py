@@ -64,5 +64,5 @@ async def _blocks(data: bytes) -> list[bytes]:
 
 
 HARNESSES = [
-    Harness(name="hl7", run=_hl7, samples=_messages, family=(GatewayError,), share=0.15, seconds=5.0),
+    Harness(name="hl7", run=_hl7, samples=_messages, family=(GatewayError,), share=0.08, seconds=5.0),
 ]

@@ -42,16 +42,14 @@ def test_every_limit_is_in_it() -> None:
         assert numbers == set(meanings)
 
 
-def test_the_command_says_when_it_is_behind(tmp_path: Path) -> None:
+def test_the_command_says_when_it_is_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     text = conformance.PAGE.read_text("utf-8")
-    command = [sys.executable, "-m", "clients.gateway.dicom.conformance", "--page", str(page)]
 
     def run(what: str) -> tuple[int, str]:
-        done = subprocess.run([*command, what], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.returncode, done.stderr
+        return conformance.main(["--page", str(page), what]), capsys.readouterr().err
 
-    page.write_text(text.replace("| 131072 |", "| 1 |").replace("| 131,072 |", "| 1 |"), "utf-8")
+    page.write_text(text.replace("| 131,072 |", "| 1 |"), "utf-8")
     assert page.read_text("utf-8") != text
     code, said = run("--check")
     assert (code, "behind the code" in said) == (1, True)
@@ -60,7 +58,13 @@ def test_the_command_says_when_it_is_behind(tmp_path: Path) -> None:
     assert run("--check") == (0, "")
     page.write_text(text.replace("<!-- generated: syntaxes -->", ""), "utf-8")
     code, said = run("--check")
-    assert (code, "syntaxes" in said, "Traceback" in said) == (1, True, False)
+    assert (code, "syntaxes" in said) == (1, True)
+
+
+def test_it_is_a_command() -> None:
+    command = [sys.executable, "-m", "clients.gateway.dicom.conformance", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def negotiated(port: int, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:

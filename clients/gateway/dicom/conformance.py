@@ -44,7 +44,7 @@ def rendered(page: str) -> str:
     return _BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], page)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m clients.gateway.dicom.conformance", description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
@@ -52,7 +52,7 @@ def main() -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--check", action="store_true")
     what.add_argument("--write", action="store_true")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     old = given.page.read_text("utf-8")
     try:
         new = rendered(old)
