@@ -538,9 +538,9 @@ async def list_items(p: Parties, tid: Tid, *states: str, want: int = 0, end: boo
     )
     for no, state in enumerate(states):
         await p.r.execute(
-            "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at)"
-            " VALUES ('P',?,?,?,0,x'00',?,0)",
-            f"2.25.{no}", tid, no, state,
+            "INSERT INTO ledger (destination, sop_uid, tid, no, series, hash, state, at, proof)"
+            " VALUES ('P',?,?,?,0,x'00',?,0,?)",
+            f"2.25.{no}", tid, no, state, "store" if state == "stored" else "",
         )  # fmt: skip
     return text
 
