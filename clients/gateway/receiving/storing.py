@@ -105,6 +105,7 @@ class Storing:
             held = await self._holdings.look(self.ledger, item.sop_uid, item.hash)
             result = await self._settle(ready, frozenset(self._contexts), held)
             if result is None:
+                self.ledger.unknown.add(item.no)  # another transfer that brings it asks first
                 self.missed, self._rests_until = True, time.monotonic() + _REST
                 return
             if result.proof:
