@@ -17,6 +17,10 @@ COMMANDS = {
         "A hospital's gateway: init, run, card, pin, unpin, backup, restore, echo.",
     ),
     "user": Place("clients.commands.gateway:user", "Members of staff who may use the pages: add, remove."),
+    "audit": Place(
+        "clients.commands.gateway:audit",
+        "The log of who did what: verify, export (FHIR, DICOM), packet (PDF for the chart).",
+    ),
     "send": Place(
         "clients.commands.send:send", "Send a study; 0 only when every image is in the other PACS."
     ),

@@ -1,4 +1,6 @@
-"""`gateway init|run|card|pin|...` and `user add|remove`: the groups, and where their commands are."""
+"""`gateway init|run|card|pin|...`, `user add|remove`, `audit verify|export|packet`: the groups, and where their
+commands are.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +30,13 @@ USER = {
         "clients.commands.engine:user_remove", "NAME may sign in no more, and is signed out everywhere."
     ),
 }
+AUDIT = {
+    "verify": Place("clients.commands.audit:verify", "Find any line that was changed, added or taken away."),
+    "export": Place("clients.commands.audit:export", "Write the log as FHIR R4 or as DICOM audit messages."),
+    "packet": Place(
+        "clients.commands.audit:packet", "Write the record of one TRANSFER as a PDF, for the chart."
+    ),
+}
 
 
 @click.group(
@@ -40,3 +49,8 @@ def gateway() -> None:
 @click.group(cls=LazyGroup, places=USER, epilog="Example: trauma-transfer user add valley maria --role clerk")
 def user() -> None:
     """Members of staff who may use the pages."""
+
+
+@click.group(cls=LazyGroup, places=AUDIT, epilog="Example: trauma-transfer audit verify valley")
+def audit() -> None:
+    """The log of who did what, chained line by line: checked, and for others to read."""
