@@ -45,7 +45,8 @@ def audit_message(line: Line, name: str) -> bytes:
         {"csd-code": "4", "codeSystemName": "DCM", "originalText": "Application server process"},
     )
     _object(root, line)
-    return tostring(root, encoding="utf-8", xml_declaration=False)
+    body: bytes = tostring(root, encoding="utf-8", xml_declaration=False)
+    return body
 
 
 def _object(root: Element, line: Line) -> None:
