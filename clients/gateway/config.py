@@ -150,6 +150,14 @@ class PrepareSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     series_description: Pattern = ""
 
 
+class AuditSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    syslog: OptionalAddress = ""
+    """Who takes audit messages: syslog over TLS (RFC 5425)."""
+    syslog_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+
+
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     offer_seconds: Annotated[int, Meta(ge=60, le=86400)] = 7200
     quiet_seconds: Annotated[int, Meta(ge=1, le=86400)] = 60
@@ -174,6 +182,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     identity: IdentitySection = IdentitySection()
     worklist: WorklistSection | None = None
     hl7: Hl7Section = Hl7Section()
+    audit: AuditSection = AuditSection()
     policy: PolicySection = PolicySection()
 
 
@@ -209,6 +218,10 @@ def parse_config(text: str) -> Config:
     _check_tls("dicom", config.dicom)
     _check_destinations(config)
     _check_source(config)
+    if config.audit.syslog and not split_address(config.audit.syslog)[1]:
+        raise ConfigError("audit.syslog needs the port of the receiver. Correct it and start again.")
+    if bool(config.audit.tls_cert) != bool(config.audit.tls_key):
+        raise ConfigError("audit.tls_cert and audit.tls_key belong together. Give both, or neither.")
     if config.worklist is not None:
         _check_tls("worklist", config.worklist)
         if not split_address(config.worklist.address)[1]:
@@ -376,6 +389,12 @@ policy = {identity}              # "prefix": the sender's number behind the send
 # allow = ["10.1.2.3"]         # who may send; needed for any other address than this machine's
 # adt = "10.1.2.3:6661"        # who is told when staff learn who a patient is (ADT^A40, ADT^A08)
 # facility = "LAKESIDE"        # MSH-4; adt_application and adt_facility are MSH-5 and MSH-6
+
+[audit]                # a copy of the audit log as DICOM audit messages, to the hospital's repository
+# syslog = "audit.example:6514"  # syslog over TLS only (RFC 5425)
+# syslog_ca = ""               # its CA, PEM, if this machine does not know it
+# tls_cert = ""                # our certificate and key, if it asks for one
+# tls_key = ""
 
 [policy]
 offer_seconds = 7200   # how long the patient may take to answer

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from clients.gateway.auditing.shipping import Shipping
 from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_random
 from clients.gateway.config import load_config, split_address
 from clients.gateway.dicom.scp import Received, Reported, ScpConfig, StorageScp
@@ -109,6 +110,7 @@ class Rooms:
         ends.push_async_callback(asyncio.to_thread, self.workers.shutdown)
         self.identity = await self.db.run(lambda con: read_identity(con, self.vault))
         c = self.config
+        self.shipping = Shipping.of(c, self.db, self.clock, self.changed) if c.audit.syslog else None
         self.relay = RelayClient(c.relay.url, self.identity.key, self.clock, self.random, c.relay.ca_file)
         await self.relay.open()
         ends.push_async_callback(self.relay.close)
@@ -227,6 +229,8 @@ class Rooms:
         }
         if self.scp is not None:
             loops["dicom"] = self._take_instances
+        if self.shipping is not None:
+            loops["audit"] = self.shipping.run
         return loops
 
     async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:

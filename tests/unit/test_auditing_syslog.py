@@ -16,13 +16,16 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
+from clients.gateway import folder as folders
 from clients.gateway.auditing.lines import Line, lines
 from clients.gateway.auditing.shipping import Shipping
 from clients.gateway.auditing.syslog import SyslogError, frame, ship
+from clients.gateway.errors import ConfigError
+from clients.gateway.rooms import Rooms
 from clients.gateway.store import audit
 from tests.certificates import Authority
 from tests.dicom_kit import free_port
-from tests.gateway_kit import House, eventually, houses
+from tests.gateway_kit import NOWHERE, House, eventually, houses
 from tests.peers import need
 
 
@@ -170,3 +173,38 @@ async def test_a_receiver_with_a_strangers_certificate_learns_nothing(
 async def test_nobody_is_there(house: House, ca: Authority) -> None:
     with pytest.raises(SyslogError):
         await shipping(house, free_port(), ca).once()
+
+
+# In a gateway
+
+
+async def test_a_gateway_ships_what_happens(tmp_path: Path, ca: Authority) -> None:
+    folder = tmp_path / "g"
+    await folders.init(folder, name="Valley", relay=NOWHERE, dicom="127.0.0.1:0", http="127.0.0.1:0")
+    async with receiver(ca) as (port, got):
+        text = (folder / "gateway.toml").read_text()
+        assert "\n[audit]" in text
+        (folder / "gateway.toml").write_text(
+            text.replace("\n[audit]", f'\n[audit]\nsyslog = "127.0.0.1:{port}"\nsyslog_ca = "{ca.file}"')
+        )
+        rooms = Rooms(folder, dicom=False)
+        await rooms.open()
+        try:
+            await rooms.db.run(lambda con: audit.record(con, "maria", "user.add", "joe", "clerk", 2))
+            rooms.changed.set()
+            await eventually(lambda: _is(b"".join(got).count(b"<AuditMessage>") >= 1))
+        finally:
+            await rooms.close()
+
+
+async def test_files_that_are_no_certificates(tmp_path: Path) -> None:
+    folder = tmp_path / "g"
+    await folders.init(folder, name="Valley", relay=NOWHERE, dicom="127.0.0.1:0", http="127.0.0.1:0")
+    path = folder / "gateway.toml"
+    where = f'\n[audit]\nsyslog = "127.0.0.1:6514"\nsyslog_ca = "{path}"'
+    path.write_text(path.read_text().replace("\n[audit]", where))
+    with pytest.raises(ConfigError, match=r"audit\.syslog_ca"):
+        await Rooms(folder, dicom=False).open()
+    rooms = Rooms(folder, dicom=False)
+    with pytest.raises(ConfigError):  # and not: somebody else holds the folder
+        await rooms.open()

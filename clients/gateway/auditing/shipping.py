@@ -14,6 +14,8 @@ import structlog
 from clients.gateway.auditing.lines import lines
 from clients.gateway.auditing.syslog import SyslogError, ship
 from clients.gateway.clock import Clock, Signal
+from clients.gateway.config import Config, split_address
+from clients.gateway.errors import ConfigError
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, value
 
@@ -36,6 +38,20 @@ class Shipping:
         self._db, self._clock, self._changed = db, clock, changed
         self._address, self._tls, self._name = address, tls, name
         self._failed = 0
+
+    @classmethod
+    def of(cls, config: Config, db: Database, clock: Clock, changed: Signal) -> Shipping:
+        """As [audit] says. Raises `ConfigError` where a file of it is no certificate or key."""
+        given = config.audit
+        try:
+            tls = ssl.create_default_context(cafile=given.syslog_ca or None)
+            if given.tls_cert:
+                tls.load_cert_chain(given.tls_cert, given.tls_key)
+        except OSError:
+            raise ConfigError(
+                "audit.syslog_ca, audit.tls_cert or audit.tls_key cannot be read. Check these files and start again."
+            ) from None
+        return cls(db, clock, changed, address=split_address(given.syslog), tls=tls, name=config.site.name)
 
     async def run(self) -> None:
         """Batch after batch; waits for changes where there is nothing to send."""
