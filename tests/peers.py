@@ -10,6 +10,7 @@ import pytest
 NAMES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "Orthanc": ("Orthanc", "/usr/sbin/Orthanc"),
+    "rsyslogd": ("rsyslogd", "/usr/sbin/rsyslogd"),
 }
 """Other names and places of a program."""
 
