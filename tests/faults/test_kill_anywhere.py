@@ -14,17 +14,16 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from clients import drill
 from clients.drill import NoAnswerError, Phone
 from clients.gateway.store import audit
 from clients.gateway.views import TransferView
-from tests.programs import Gateway, Link, Program, Programs, eventually, running, write_study
+from tests.programs import Gateway, Link, Program, Programs, eventually, write_study
 from transfer import tries
 from transfer.door import WrongPinError
 from transfer.states import TERMINAL
@@ -36,12 +35,6 @@ _LONGEST = 2.0
 """Seconds that a killer waits for its byte: a wire on which nothing more goes never brings it."""
 _HEARD = 120.0
 """Seconds in which a person is heard, through all of it."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
-    async with running(tmp_path_factory.mktemp("anywhere"), quiet_seconds=3600) as programs:
-        yield programs
 
 
 class Killer:

@@ -19,16 +19,10 @@ from tests.dicom_kit import free_port
 from tests.faults.committing import ABSENT, CommittingPacs, committing_pacs, honest
 from tests.faults.real_pacs import dcmqrscp, orthanc
 from tests.faults.wire import Tap
-from tests.programs import PATIENCE, Programs, eventually, running, write_study
+from tests.programs import PATIENCE, Programs, eventually, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KB = 1024
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
-    async with running(tmp_path_factory.mktemp("pacs"), quiet_seconds=3600) as programs:
-        yield programs
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,10 @@ import pytest_asyncio
 from clients.drill import Phone
 from clients.gateway.views import TransferView
 from tests.peers import need
-from tests.programs import RECEIVER, Gateway, Link, Programs, eventually, running, write_study
+from tests.programs import RECEIVER, Gateway, Link, Programs, eventually, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KB = 1024
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
-    async with running(tmp_path_factory.mktemp("points"), quiet_seconds=3600) as programs:
-        yield programs
 
 
 @pytest_asyncio.fixture(loop_scope="module")

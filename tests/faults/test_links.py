@@ -5,7 +5,6 @@ transfer goes on where it was, and nothing arrives twice. `SEED=n` runs one loss
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,11 @@ import pytest_asyncio
 
 from clients.gateway.views import TransferView
 from tests.faults.wires import BadWire
-from tests.programs import Programs, running, write_study
+from tests.programs import Programs, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KB = 1024
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(100 if os.environ.get("SOAK") else 1)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
-    async with running(tmp_path_factory.mktemp("links"), quiet_seconds=3600) as programs:
-        yield programs
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from clients.phantom import write_study
+from tests.everybody import everybody
 from tests.world import World
+
+__all__ = ["everybody"]
 
 
 @pytest.fixture(scope="session")

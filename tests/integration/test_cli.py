@@ -16,17 +16,11 @@ import pytest_asyncio
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage
 
-from tests.programs import RECEIVER, Programs, Running, command, running, write_study
+from tests.programs import RECEIVER, Programs, Running, command, write_study
 from transfer import tries
 from transfer.links import make_link
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
-    async with running(tmp_path_factory.mktemp("cli"), quiet_seconds=3600) as programs:
-        yield programs
 
 
 @pytest_asyncio.fixture(loop_scope="module")

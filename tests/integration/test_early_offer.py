@@ -9,23 +9,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from clients.gateway.views import TransferView
-from tests.programs import RECEIVER, Programs, Running, running, write_study
+from tests.programs import RECEIVER, Programs, Running, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 FILES = 100
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
-    async with running(tmp_path_factory.mktemp("early"), quiet_seconds=3600) as programs:
-        yield programs
 
 
 @pytest_asyncio.fixture(loop_scope="module")

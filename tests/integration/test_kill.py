@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Set
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -22,16 +22,10 @@ import pytest_asyncio
 from clients.drill import Phone
 from clients.gateway.views import TransferView
 from tests.peers import need
-from tests.programs import RECEIVER, Link, Program, Programs, Running, eventually, running, write_study
+from tests.programs import RECEIVER, Link, Program, Programs, Running, eventually, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KB = 1024
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everybody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
-    async with running(tmp_path_factory.mktemp("kill"), quiet_seconds=3600) as programs:
-        yield programs
 
 
 @pytest_asyncio.fixture(loop_scope="module")
