@@ -40,7 +40,8 @@ peers:           ## DCMTK, Orthanc and Chromium, where this user may install the
 	@sh tests/peers.sh
 
 lint: $(VENV)/.dev       ## style, types, directions of imports
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && \
+	  $(BIN)/python -m clients.gateway.dicom.conformance --check
 
 fmt: $(VENV)/.dev        ## put the style right
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from clients.gateway.clock import Clock, SystemClock, system_random
-from clients.gateway.config import load_config, render_config
+from clients.gateway.config import load_config
+from clients.gateway.config_text import render_config
 from clients.gateway.errors import ConfigError
 from clients.gateway.store.backup import MARK
 from clients.gateway.store.database import Con, Database, value

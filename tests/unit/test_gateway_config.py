@@ -1,4 +1,4 @@
-"""`clients.gateway.config`: what a hospital may write, what is refused, and that what is written is what is read."""
+"""`clients.gateway.config` and `config_text`: what a hospital may write, what is refused; what is written is read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from clients.gateway.config import (
     Config,
     load_config,
     parse_config,
-    render_config,
     split_address,
 )
+from clients.gateway.config_text import render_config
 from clients.gateway.errors import ConfigError
 from clients.gateway.networks import networks_of
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.gateway.config import parse_config, render_config
+from clients.gateway.config import parse_config
+from clients.gateway.config_text import render_config
 from clients.gateway.errors import ConfigError
 from clients.gateway.receiving.destinations import Destinations, destinations_of
 from clients.gateway.receiving.routing import Kind, Sender
