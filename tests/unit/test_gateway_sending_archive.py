@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.gateway.config import parse_config, render_config
+from clients.gateway.config import parse_config
+from clients.gateway.config_text import render_config
 from clients.gateway.errors import AbsentError, ConfigError, GatewayError
 from clients.gateway.sending.archive import reach_of
 from tests.rooms_kit import a_desk
