@@ -206,6 +206,20 @@ async def test_each_destination_has_a_line(tmp_path: Path) -> None:
         await pacs.stop()
 
 
+async def test_an_archive_that_is_down(tmp_path: Path) -> None:
+    """Studies cannot be fetched; what comes in and goes out is not touched by it."""
+    folder = tmp_path / "g"
+    await folders.init(folder, name="X", relay=NOWHERE, dicom="127.0.0.1:0", http="127.0.0.1:0")
+    with (folder / "gateway.toml").open("a") as file:
+        file.write(f'\n[source]\naet = "ARCHIVE"\naddress = "127.0.0.1:{free_port()}"\n')
+    rooms = Rooms(folder, dicom=False)
+    await rooms.open()
+    try:
+        assert "cannot be reached at its address" in await wrong(rooms, "source")
+    finally:
+        await rooms.close()
+
+
 @pytest.mark.peer
 async def test_an_orthanc_that_does_not_know_this_gateway(tmp_path: Path) -> None:
     """It ends the association at the C-ECHO, without a word; the sentence says which title is missing there."""

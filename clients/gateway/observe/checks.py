@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import shutil
 
+from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.dicom.statuses import TROUBLES
 from clients.gateway.dicom.tls import ends_at
 from clients.gateway.errors import GatewayError, RelayDownError
@@ -17,7 +18,6 @@ from clients.gateway.observe.health import Health
 from clients.gateway.observe.standing import absence, facts_of, of_receive, of_send
 from clients.gateway.peers.pins import Peer
 from clients.gateway.peers.relay import RelayFullError
-from clients.gateway.receiving.destinations import Pacs
 from clients.gateway.receiving.routing import DEFAULT
 from clients.gateway.rooms import Rooms
 from clients.gateway.store.database import Con, quoted, rows, value
@@ -57,10 +57,12 @@ that it does not know only once it asks for something.
 
 async def check(rooms: Rooms) -> list[CheckView]:
     """All checks, in the order in which one would look."""
-    found = await asyncio.gather(_relay(rooms), _pacs(rooms), _machine(rooms), _transfers(rooms))
-    relay, pacs, machine, transfers = found
+    found = await asyncio.gather(
+        _relay(rooms), _pacs(rooms), _source(rooms), _machine(rooms), _transfers(rooms)
+    )
+    relay, pacs, source, machine, transfers = found
     sites = await _sites(rooms) if all(c.ok for c in relay[:1]) else []
-    return [*relay, *pacs, *machine, *await _certificates(rooms), *sites, *transfers]
+    return [*relay, *pacs, *source, *machine, *await _certificates(rooms), *sites, *transfers]
 
 
 async def _relay(rooms: Rooms) -> list[CheckView]:
@@ -90,14 +92,26 @@ async def _pacs(rooms: Rooms) -> list[CheckView]:
     """Every destination: the default's line is "pacs", another's "pacs-" and its name."""
     if rooms.destinations is None:
         return [CheckView(name="pacs", ok=True, sentence="No PACS is set: this site only sends.")]
-    return await asyncio.gather(*(_echo(pacs, rooms.config.dicom.aet) for pacs in rooms.destinations))
+    aet = rooms.config.dicom.aet
+    named = (("pacs" if to.name == DEFAULT else f"pacs-{to.name}", to.scu) for to in rooms.destinations)
+    return await asyncio.gather(*(_echo(name, scu, aet) for name, scu in named))
 
 
-async def _echo(pacs: Pacs, aet: str) -> CheckView:
-    name = "pacs" if pacs.name == DEFAULT else f"pacs-{pacs.name}"
+async def _source(rooms: Rooms) -> list[CheckView]:
+    """The archive that studies are fetched from, asked by a child of the moment."""
+    if rooms.archive.source is None:
+        return []
+    scu = StoreScu(rooms.archive.source.archive)
+    try:
+        return [await _echo("source", scu, rooms.config.dicom.aet)]
+    finally:
+        await scu.stop()
+
+
+async def _echo(name: str, scu: StoreScu, aet: str) -> CheckView:
     try:
         async with asyncio.timeout(PATIENCE):
-            echo = await pacs.scu.echo()
+            echo = await scu.echo()
     except TimeoutError:
         return CheckView(name=name, ok=False, sentence=TROUBLES["pacs-silent"][1])
     sentence = _UNANSWERED.get(echo.code, echo.sentence).format(aet=aet)
@@ -138,6 +152,8 @@ async def _certificates(rooms: Rooms) -> list[CheckView]:
     files = {
         "dicom.tls_cert": config.dicom.tls_cert,
         "pacs.tls_cert": config.pacs.tls_cert if config.pacs else "",
+        "source.tls_cert": config.source.tls_cert if config.source else "",
+        "worklist.tls_cert": config.worklist.tls_cert if config.worklist else "",
         **{f"destinations.{to.name}.tls_cert": to.tls_cert for to in config.destinations},
     }
     return [await asyncio.to_thread(_certificate, key, path, now) for key, path in files.items() if path]
