@@ -53,3 +53,10 @@ async def test_a_long_story_fits(record: Record) -> None:
     text = text_of(packet(long, "Spital Zürich", AT))
     assert "200 more lines are in the audit log" in text
     assert "Zürich" in text
+
+
+async def test_a_letter_without_a_font_does_not_lose_the_rest(record: Record) -> None:
+    text = text_of(packet(msgspec.structs.replace(record, peer="Łódź 東京 Centre"), "Spital Zürich", AT))
+    assert "Centre" in text
+    assert "Zürich" in text
+    assert "東" not in text

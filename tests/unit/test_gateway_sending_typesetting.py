@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.gateway import fonts
 from clients.gateway.errors import IntakeError
-from clients.gateway.sending import typesetting
 from clients.gateway.sending.typesetting import MAX_PAGES, Heading, typeset
 
 HEADING = Heading(
     title="CT head", patient="DOE, JANE", born="1970-01-02", number="4711", study="CT head, 2026-11-24",
     accession="A4711", origin="Written by LEE, KIM, Valley ED, 2026-11-24 12:00", note="corrected report",
 )  # fmt: skip
-EUROPE = any(path.is_file() for path in typesetting._DEJAVU)
+EUROPE = any(path.is_file() for path in fonts._DEJAVU)
 
 
 def words(pdf: bytes) -> list[str]:
@@ -62,7 +62,7 @@ def test_the_same_input_makes_the_same_bytes() -> None:
     "text", ["Schädelfraktur, à gauche, niño, 5 µm, ±2 °C", "e\u0301tat", "zero\u200bwidth", "a\tb\r\nc"]
 )
 def test_western_letters_on_every_machine(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typesetting, "_DEJAVU", ())
+    monkeypatch.setattr(fonts, "_DEJAVU", ())
     assert words(typeset(HEADING, text))
 
 
@@ -109,4 +109,4 @@ def test_any_text_is_a_pdf_or_named(text: str, name: str) -> None:
 
 
 def test_vera_is_where_it_is_looked_for() -> None:
-    assert Path(typesetting._fonts()[0][1]).is_file()
+    assert Path(fonts._fonts()[0][1]).is_file()

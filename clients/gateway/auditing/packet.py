@@ -17,6 +17,7 @@ from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, T
 
 from clients.gateway.auditing.fhir import who
 from clients.gateway.auditing.record import Record
+from clients.gateway.fonts import substitute
 
 _STAFF = {"attest": "two clinicians attested", "override": "emergency override"}
 _PROOF = {
@@ -29,30 +30,48 @@ _MOST = 500
 
 
 def packet(record: Record, name: str, now: int) -> bytes:
-    """The PDF of one transfer, as the site `name` knows it."""
+    """The PDF of one transfer, as the site `name` knows it. A letter that no font here has is a box."""
     out = io.BytesIO()
-    styles = getSampleStyleSheet()
-    small = ParagraphStyle("small", parent=styles["BodyText"], fontSize=7, leading=9)
-    red = ParagraphStyle("red", parent=styles["BodyText"], textColor=colors.red, fontName="Helvetica-Bold")
-    story: list[Flowable] = [Paragraph("Transfer record", styles["Title"])]
+    facts, shown = _facts(record, name), record.lines[:_MOST]
+    paper = _Paper("".join(x for _, x in facts) + name + "".join(n.actor + n.detail for n in shown))
+    story: list[Flowable] = [paper.say("Transfer record", "Title")]
     if record.decision is not None and record.decision.rung in _STAFF:
-        story.append(Paragraph(f"Without the patient's yes: {_STAFF[record.decision.rung]}.", red))
-    story += [_pairs(_facts(record, name), styles["BodyText"]), Spacer(0, 6 * mm)]
-    story.append(Paragraph("What happened", styles["Heading2"]))
-    shown = record.lines[:_MOST]
-    rows = [[_cell(x, small) for x in (_time(n.at), n.actor, n.action, n.detail)] for n in shown]
+        story.append(paper.say(f"Without the patient's yes: {_STAFF[record.decision.rung]}.", "red"))
+    story += [paper.pairs(facts, "BodyText"), Spacer(0, 6 * mm), paper.say("What happened", "Heading2")]
+    rows = [[paper.say(x, "small") for x in (_time(n.at), n.actor, n.action, n.detail)] for n in shown]
     if rows:
-        story.append(Table(rows, colWidths=[34 * mm, 30 * mm, 46 * mm, 60 * mm], style=_GRID, repeatRows=0))
-    if len(record.lines) > _MOST:
-        story.append(Paragraph(f"{len(record.lines) - _MOST} more lines are in the audit log.", small))
-    story += [Spacer(0, 6 * mm), Paragraph("Signed messages (SHA-256)", styles["Heading2"])]
-    story.append(_pairs(list(record.digests.items()), small))
+        story.append(Table(rows, colWidths=[34 * mm, 30 * mm, 46 * mm, 60 * mm], style=_GRID))
+    if more := len(record.lines) - len(shown):
+        story.append(paper.say(f"{more} more lines are in the audit log.", "small"))
+    story += [Spacer(0, 6 * mm), paper.say("Signed messages (SHA-256)", "Heading2")]
     made = f"Made {_time(now)} by {name}. The same digests are in the other hospital's record."
-    story.append(Paragraph(escape(made), small))
+    story += [paper.pairs(list(record.digests.items()), "small"), paper.say(made, "small")]
     SimpleDocTemplate(
         out, pagesize=A4, title=f"Transfer {record.tid}", author=name, leftMargin=20 * mm, rightMargin=20 * mm
     ).build(story)
     return out.getvalue()
+
+
+class _Paper:
+    """Paragraphs in a font that shows the letters of one record."""
+
+    def __init__(self, text: str) -> None:
+        font, self._letters = substitute(text)
+        styles = self._styles = getSampleStyleSheet()
+        styles["BodyText"].fontName = font
+        styles.add(ParagraphStyle("small", parent=styles["BodyText"], fontSize=7, leading=9))
+        styles.add(ParagraphStyle("red", parent=styles["BodyText"], textColor=colors.red))
+
+    def say(self, text: str, style: str) -> Paragraph:
+        """Text of others is data: neither mark-up nor a link."""
+        return Paragraph(
+            escape("".join(c if c in self._letters else "\u25a1" for c in text)), self._styles[style]
+        )
+
+    def pairs(self, pairs: list[tuple[str, str]], style: str) -> Table:
+        """Two columns."""
+        rows = [[self.say(key, style), self.say(text, style)] for key, text in pairs] or [["", ""]]
+        return Table(rows, colWidths=[34 * mm, 136 * mm], style=_GRID)
 
 
 def _facts(record: Record, name: str) -> list[tuple[str, str]]:
@@ -74,16 +93,6 @@ def _facts(record: Record, name: str) -> list[tuple[str, str]]:
 _GRID = TableStyle(
     [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.lightgrey)]
 )
-
-
-def _pairs(pairs: list[tuple[str, str]], style: ParagraphStyle) -> Table:
-    rows = [[_cell(key, style), _cell(text, style)] for key, text in pairs] or [["", ""]]
-    return Table(rows, colWidths=[34 * mm, 136 * mm], style=_GRID)
-
-
-def _cell(text: str, style: ParagraphStyle) -> Paragraph:
-    """Text of others is data: neither mark-up nor a link."""
-    return Paragraph(escape(text), style)
 
 
 def _time(at: int) -> str:

@@ -14,20 +14,14 @@ from __future__ import annotations
 import io
 import threading
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from clients.gateway.errors import IntakeError
+from clients.gateway.fonts import font_for, is_plain
 
 MAX_PAGES = 200
-_DEJAVU = (
-    Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
-    Path("/usr/share/fonts/dejavu-sans-fonts/DejaVuSans.ttf"),
-    Path("/usr/share/fonts/TTF/DejaVuSans.ttf"),
-)
-"""Debian and Ubuntu, Fedora and RHEL, Arch."""
 _WIDTH, _HEIGHT = 595.28, 841.89
 _MARGIN, _TOP, _BOTTOM = 56.0, 760.0, 62.0
 _HEAD = 108.0
@@ -76,13 +70,13 @@ class _Setter:
 
     def __init__(self, text: str, heading: Heading) -> None:
         self._text = text
-        self._font, self._letters = _font_for(text)
+        self._font, self._letters = font_for(text)
         shown = {f: self._shown(getattr(heading, f)) for f in heading.__struct_fields__}
         self._heading = Heading(**shown)
 
     def _shown(self, fact: str) -> str:
         fact = " ".join(_clean(fact).split())[:160]
-        return fact if all(c in self._letters and _is_plain(c) for c in fact) else _UNSHOWN
+        return fact if all(c in self._letters and is_plain(c) for c in fact) else _UNSHOWN
 
     def pdf(self) -> bytes:
         """All pages."""
@@ -161,40 +155,3 @@ class _Setter:
             found.append(line[:cut].rstrip())
             line = line[cut:].lstrip(" ")
         return [*found, line]
-
-
-def _is_plain(letter: str) -> bool:
-    """Whether a letter stands for itself, from left to right: reportlab joins and turns nothing."""
-    direction, kind = unicodedata.bidirectional(letter), unicodedata.category(letter)
-    return direction not in ("R", "AL", "AN") and kind not in ("Mn", "Mc", "Me")
-
-
-def _font_for(text: str) -> tuple[str, frozenset[str]]:
-    """(name of the font that shows every letter of `text`, what it shows). Raises `IntakeError`."""
-    letters = set(text) - {"\n"}
-    plain = all(map(_is_plain, letters))
-    for name, path in _fonts():
-        shown = _glyphs(name, path)
-        if plain and letters <= shown:
-            return name, shown
-    raise IntakeError(
-        "This report has letters that cannot be typeset here. Give it as a PDF from the system that it was written in.",
-        code="report-letters",
-    )
-
-
-def _fonts() -> list[tuple[str, Path]]:
-    import reportlab
-
-    found = [("Vera", Path(reportlab.__file__).parent / "fonts" / "Vera.ttf")]
-    return found + [("DejaVuSans", path) for path in _DEJAVU if path.is_file()][:1]
-
-
-def _glyphs(name: str, path: Path) -> frozenset[str]:
-    """What a font shows; it is read when it is first needed."""
-    from reportlab.pdfbase import pdfmetrics
-    from reportlab.pdfbase.ttfonts import TTFont
-
-    if name not in pdfmetrics.getRegisteredFontNames():
-        pdfmetrics.registerFont(TTFont(name, str(path)))
-    return frozenset(map(chr, pdfmetrics.getFont(name).face.charToGlyph))
