@@ -75,3 +75,11 @@ async def test_a_pacs_without_commitment(tmp_path: Path) -> None:
         async with scu(port) as sender:
             asked = await sender.commit(str(generate_uid()), [("1.2.840.10008.5.1.4.1.1.2", "1.2.3")])
             assert (asked.ok, asked.code) == (False, "pacs-commit")
+
+
+async def test_a_gateway_is_no_archive_and_says_so(tmp_path: Path) -> None:
+    """It aborted, which counts as a PACS that may be on its way down: it was asked three times."""
+    async with listening(tmp_path / "spool") as (port, _), scu(port, aet="US") as sender:
+        asked = await sender.commit(str(generate_uid()), [("1.2.840.10008.5.1.4.1.1.2", "1.2.3")])
+        assert (asked.ok, asked.code) == (False, "pacs-commit")
+        assert "0211" in asked.sentence

@@ -20,7 +20,7 @@ from clients.gateway.dicom.guard import NOT_TRUSTED, REJECTIONS
 from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
 from clients.gateway.dicom.refusals import REFUSALS
 from clients.gateway.dicom.scp import ScpConfig
-from clients.gateway.dicom.scp_child import INVALID_ARGUMENT, NO_SUCH_CLASS
+from clients.gateway.dicom.scp_child import INVALID_ARGUMENT, NO_SUCH_CLASS, UNRECOGNIZED_OPERATION
 from clients.gateway.dicom.scu import Destination
 from clients.gateway.dicom.structure import IMPLICIT_LITTLE
 from clients.gateway.dicom.upper_layer import MAX_PDU
@@ -210,6 +210,7 @@ def event_statuses() -> str:
             ("0000", "taken; it counts if its transaction is an open one of ours"),
             (f"{INVALID_ARGUMENT:04X}", "the data set is no report, or has more than was ever asked about"),
             (f"{NO_SUCH_CLASS:04X}", "of another SOP class"),
+            (f"{UNRECOGNIZED_OPERATION:04X}", "to an N-ACTION: this receiver commits to nothing"),
         ),
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pynetdicom import AE, _config, evt
-from pynetdicom.dimse_messages import C_STORE_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
 from pynetdicom.sop_class import Verification
 
 from clients.gateway.dicom.child import Owner
@@ -41,8 +41,8 @@ from clients.gateway.dicom.upper_layer import MAX_PDU, Association, TooLongError
 from clients.gateway.errors import ConfigError, IntakeError
 from clients.gateway.networks import networks_of
 
-NO_SUCH_CLASS, INVALID_ARGUMENT = 0x0118, 0x0115
-"""Of a report that is none (PS3.7 C.5.7, C.5.3)."""
+NO_SUCH_CLASS, INVALID_ARGUMENT, UNRECOGNIZED_OPERATION = 0x0118, 0x0115, 0x0211
+"""Of a report that is none, and of a request to commit (PS3.7 C.5)."""
 _SERVED = frozenset({str(Verification), PUSH_MODEL})
 """What is served beside storage."""
 _LAST_ANSWERS = 2.0
@@ -70,7 +70,7 @@ class Incoming(Association):
         return "".join(c for c in title if c.isprintable()).strip()[:16]
 
     def landing(self, message: DIMSEMessage) -> BytesIO:
-        """A C-STORE's data set goes to a file, a report's into memory. Which it is, its first fragment finds."""
+        """A C-STORE's data set goes to a file, another's into memory. Which it is, its first fragment finds."""
         return _Undecided(self, message)
 
     def run_reactor(self) -> None:
@@ -93,7 +93,7 @@ class _Undecided(BytesIO):
     def write(self, data: Any) -> int:
         """Takes the first fragment, and puts the right one in its own place. Raises `TooLongError`."""
         assoc, message = self._assoc, self._message
-        if isinstance(message, N_EVENT_REPORT_RQ):
+        if isinstance(message, N_EVENT_REPORT_RQ | N_ACTION_RQ):
             message.data_set = Held(MAX_REPORT)
         else:
             message.data_set = Landing(assoc.receiver.folder, lambda: announced(assoc, message))
@@ -231,6 +231,10 @@ class Receiver:
         self._owner.tell(Reported(report=told, calling_aet=assoc.calling))
         return SUCCESS, None
 
+    def asked(self, event: Any) -> tuple[int, None]:
+        """Somebody takes us for an archive that commits. Said, not aborted: it would ask again and again."""
+        return UNRECOGNIZED_OPERATION, None
+
     def gone(self, assoc: Incoming) -> None:
         """An association is over."""
         if assoc.entered is not None:
@@ -275,6 +279,7 @@ def build_server(receiver: Receiver, config: ScpConfig) -> GuardedServer:
             (evt.EVT_REQUESTED, receiver.requested),
             (evt.EVT_C_STORE, receiver.store),
             (evt.EVT_N_EVENT_REPORT, receiver.report),
+            (evt.EVT_N_ACTION, receiver.asked),
         ],
         server_class=GuardedServer,
         gate=receiver.gate,
