@@ -154,8 +154,8 @@ class AuditSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     syslog: OptionalAddress = ""
     """Who takes audit messages: syslog over TLS (RFC 5425)."""
     syslog_ca: str = ""
-    tls_cert: str = ""
-    tls_key: str = ""
+    syslog_cert: str = ""
+    syslog_key: str = ""
 
 
 class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -220,8 +220,8 @@ def parse_config(text: str) -> Config:
     _check_source(config)
     if config.audit.syslog and not split_address(config.audit.syslog)[1]:
         raise ConfigError("audit.syslog needs the port of the receiver. Correct it and start again.")
-    if bool(config.audit.tls_cert) != bool(config.audit.tls_key):
-        raise ConfigError("audit.tls_cert and audit.tls_key belong together. Give both, or neither.")
+    if bool(config.audit.syslog_cert) != bool(config.audit.syslog_key):
+        raise ConfigError("audit.syslog_cert and audit.syslog_key belong together. Give both, or neither.")
     if config.worklist is not None:
         _check_tls("worklist", config.worklist)
         if not split_address(config.worklist.address)[1]:

@@ -90,8 +90,8 @@ policy = {identity}              # "prefix": the sender's number behind the send
 [audit]                # a copy of the audit log as DICOM audit messages, to the hospital's repository
 # syslog = "audit.example:6514"  # syslog over TLS only (RFC 5425)
 # syslog_ca = ""               # its CA, PEM, if this machine does not know it
-# tls_cert = ""                # our certificate and key, if it asks for one
-# tls_key = ""
+# syslog_cert = ""             # our certificate and key, if it asks for one
+# syslog_key = ""
 
 [policy]
 offer_seconds = 7200   # how long the patient may take to answer

@@ -10,7 +10,7 @@ import ssl
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
@@ -25,7 +25,7 @@ from clients.gateway.rooms import Rooms
 from clients.gateway.store import audit
 from tests.certificates import Authority
 from tests.dicom_kit import free_port
-from tests.gateway_kit import NOWHERE, House, eventually, houses
+from tests.gateway_kit import NOWHERE, PATIENCE, House, eventually, houses
 from tests.peers import need
 
 
@@ -114,10 +114,18 @@ async def receiver(ca: Authority, *, hangs_up_after: int = 0) -> AsyncIterator[t
             return
         got.append(await reader.read())
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.create_task(serve(reader, writer)))
+
+    serving: list[asyncio.Task[None]] = []
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
     async with server:
         yield server.sockets[0].getsockname()[1], got
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*serving)
 
 
 @pytest.fixture

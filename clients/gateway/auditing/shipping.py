@@ -45,11 +45,12 @@ class Shipping:
         given = config.audit
         try:
             tls = ssl.create_default_context(cafile=given.syslog_ca or None)
-            if given.tls_cert:
-                tls.load_cert_chain(given.tls_cert, given.tls_key)
+            if given.syslog_cert:
+                tls.load_cert_chain(given.syslog_cert, given.syslog_key)
         except OSError:
             raise ConfigError(
-                "audit.syslog_ca, audit.tls_cert or audit.tls_key cannot be read. Check these files and start again."
+                "audit.syslog_ca, audit.syslog_cert or audit.syslog_key cannot be read. Check these files, and start"
+                " again."
             ) from None
         return cls(db, clock, changed, address=split_address(given.syslog), tls=tls, name=config.site.name)
 

@@ -86,7 +86,7 @@ class MllpServer:
         self._handle, self._limit, self._tls = handle, limit, tls
         self._allow = list(allow) if allow is not None else None
         self._purse, self._pace = Purse(max(_TOGETHER, limit)), _Pace()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -102,9 +102,12 @@ class MllpServer:
         """Hangs up on everybody. Who has no acknowledgement yet sends its message again."""
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
+        tasks = dict(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in tasks.values():  # of those that had not begun
+            writer.transport.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= _CONNECTIONS or not self._may_come(writer):
@@ -112,8 +115,8 @@ class MllpServer:
             writer.transport.abort()
             return
         task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = writer
+        task.add_done_callback(self._tasks.pop)
 
     def _may_come(self, writer: asyncio.StreamWriter) -> bool:
         peer = writer.get_extra_info("peername")
