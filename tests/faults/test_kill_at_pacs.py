@@ -53,6 +53,14 @@ def uids(con: sqlite3.Connection, view: TransferView, state: str) -> set[str]:
     return {row[0] for row in con.execute(query, (bytes.fromhex(view.tid), state))}
 
 
+def at_hand(world: Programs, con: sqlite3.Connection, view: TransferView) -> int:
+    """Images that are restored and need nothing more of the database; 0 while a series has no label yet."""
+    unlabelled = "SELECT 1 FROM in_series s JOIN receives r ON r.cid=s.cid WHERE r.tid=? AND s.label=''"
+    if con.execute(unlabelled, (bytes.fromhex(view.tid),)).fetchone():
+        return 0
+    return len(list((world.receiver.folder / "restored" / view.tid).glob("*.dcm")))
+
+
 async def killed_between_answer_and_commit(world: Programs, tap: Tap, view: TransferView) -> set[str]:
     """Some images are booked, some have been answered as stored and are not booked; these UIDs."""
     world.store.hold("up", 200 * KB)
@@ -60,7 +68,9 @@ async def killed_between_answer_and_commit(world: Programs, tap: Tap, view: Tran
     with ledger(world) as con:
 
         async def some() -> bool | None:
-            return True if uids(con, view, "stored") and len(uids(con, view, "sending")) > 1 else None
+            sending = uids(con, view, "sending")
+            enough = uids(con, view, "stored") and len(sending) > 1
+            return True if enough and at_hand(world, con, view) >= len(sending) else None
 
         await eventually(some)
         con.execute("BEGIN IMMEDIATE")  # nobody else commits from here on
