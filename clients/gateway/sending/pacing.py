@@ -5,8 +5,9 @@ and the speed need not be known: it would be our own speed and not the link's wh
 The least time that an answer took is the way there and back; what others take more they spent in a queue. A short
 queue says that the link could carry more, and the next packs are twice as large; a long one makes a phone's
 message and the last pack of a study wait (performance: in-flight bytes make the tail), and packs get smaller, or
-fewer at once. Between the two bounds nothing changes: with a way of 40 ms that is 4 x 64 KiB at 10 Mb/s,
-8 x 128 KiB at 50 Mb/s, 8 x 512 KiB at 200 Mb/s, a quarter of a second of each.
+fewer at once. Between the two bounds nothing changes: with a way of 40 ms that is 6 x 64 KiB at 10 Mb/s, 8 x
+128 KiB at 50 Mb/s, 8 x 512 KiB at 200 Mb/s, a quarter to a third of a second of each. Four streams left a fifth of
+10 Mb/s idle: the relay forces each pack to its disk before it answers.
 
 Half of that flies while a phone is answered: its messages and ours share the hospital's link with the packs, each
 would wait behind all that flies, and there are ten of them between the scan and the release. Half still fills a
@@ -28,7 +29,7 @@ _WAY = 2.0
 """Seconds after a phone's last message for which its next ones find room."""
 _REST = 30.0
 """Seconds without a pack after which the way may be another."""
-FEW, MOST = 4, 8
+FEW, MOST = 6, 8
 FLYING = 2**23
 """Bytes that fly at once at the most: they are in memory, here and at the receiver. With a way of 40 ms it fills any
 link that a hospital has.
