@@ -6,7 +6,6 @@ They read beside a gateway that runs, and never write into its folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,19 +16,17 @@ from clients.commands.output import Speaker, json_option, no_logs, runs_with
 from clients.gateway import folder as folders
 from clients.gateway.auditing import fhir
 from clients.gateway.auditing.dicom import audit_message
-from clients.gateway.auditing.lines import Line, lines
+from clients.gateway.auditing.lines import every_line
 from clients.gateway.auditing.record import record_of
 from clients.gateway.clock import SystemClock
 from clients.gateway.config import load_config
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.store import audit as log
-from clients.gateway.store.database import Con
 from clients.gateway.store.reading import reading
 from clients.gateway.store.vault import Vault
 from transfer.errors import TransferError
 from transfer.ids import Tid
 
-_PAGE = 1000
 OUT = click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write, for you alone."
 )  # fmt: skip
@@ -95,7 +92,7 @@ async def export(
             resources = fhir.of_transfer(record, site, name)
             count = len(record.lines)
         else:
-            found = [x for x in _all(con, after) if x.subject == transfer or not transfer]
+            found = list(every_line(con, after, transfer))
             resources, count = [fhir.audit_event(x, site, name) for x in found], len(found)
         if kind == "fhir":
             body = msgspec.json.format(msgspec.json.encode(fhir.bundle(resources, SystemClock().now())))
@@ -124,12 +121,6 @@ async def packet(folder: Path, transfer: str, out: Path, speaker: Speaker) -> in
     _write(out, pdf(record, config.site.name, SystemClock().now()))
     speaker.value({"out": str(out)}, f"Wrote {out}.")
     return 0
-
-
-def _all(con: Con, after: int) -> Iterator[Line]:
-    while found := lines(con, after, _PAGE):
-        yield from found
-        after = found[-1].seq
 
 
 def _tid(text: str) -> Tid:

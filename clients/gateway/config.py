@@ -52,7 +52,23 @@ class RelaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ca_file: str = ""
 
 
-class DicomSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TlsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """DICOM over TLS: PEM files, all three or none."""
+
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+
+
+class CalledSection(TlsSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An application entity that we call."""
+
+    aet: AeTitle
+    address: Address
+    tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
+
+
+class DicomSection(TlsSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     aet: AeTitle = "TRAUMATX"
     listen: Address = "127.0.0.1:11112"
     allow_aets: tuple[AeTitle, ...] = ()
@@ -61,9 +77,6 @@ class DicomSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_associations: Annotated[int, Meta(ge=1, le=200)] = 20
     max_instance_bytes: Annotated[int, Meta(ge=2**16)] = 2**31
     min_free_bytes: Annotated[int, Meta(ge=0)] = 2**28
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_ca: str = ""
 
 
 class PagesSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,20 +86,14 @@ class PagesSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class MetricsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    listen: Annotated[str, Meta(pattern=r"^([^\s:]*(:[^\s:]*)*:[0-9]{1,5})?\Z", max_length=200)] = ""
+    listen: OptionalAddress = ""
 
 
-class PacsSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    aet: AeTitle
-    address: Address
+class PacsSection(CalledSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     associations: Annotated[int, Meta(ge=1, le=4)] = 1
     commit: Literal["auto", "never"] = "auto"
     """Whether the PACS is asked, after the last image, to answer for all of them."""
     commit_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_ca: str = ""
-    tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
 class DestinationSection(PacsSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -103,13 +110,8 @@ class IdentitySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=
     """How long `match` waits for staff before it files as `prefix` does; 0: for as long as it takes."""
 
 
-class WorklistSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    aet: AeTitle
-    address: Address
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_ca: str = ""
-    tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
+class WorklistSection(CalledSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The modality worklist (MWL) of the hospital's RIS."""
 
 
 class Hl7Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,14 +126,8 @@ class Hl7Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     wait_seconds: Annotated[int, Meta(ge=60, le=30 * 86400)] = 86400
 
 
-class SourceSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    aet: AeTitle
-    address: Address
+class SourceSection(CalledSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retrieve: Literal["move", "get"] = "move"
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_ca: str = ""
-    tls_name: Annotated[str, Meta(pattern=r"^([^\s.][^\s]*)?\Z", max_length=253)] = ""
 
 
 Pattern = Annotated[str, Meta(max_length=64)]
@@ -302,11 +298,11 @@ def _check_source(config: Config) -> None:
             )
 
 
-def _check_tls(section: str, given: DicomSection | PacsSection | WorklistSection | SourceSection) -> None:
+def _check_tls(section: str, given: TlsSection) -> None:
     """TLS with certificates on both sides, or none: half of it would be thought to be all of it."""
     files = {"tls_cert": given.tls_cert, "tls_key": given.tls_key, "tls_ca": given.tls_ca}
     missing = " and ".join(f"{section}.{key}" for key, path in files.items() if not path)
-    wanted = any(files.values()) or (not isinstance(given, DicomSection) and given.tls_name)
+    wanted = any(files.values()) or (isinstance(given, CalledSection) and given.tls_name)
     if wanted and missing:
         raise ConfigError(
             f"DICOM over TLS needs {missing} too. Give all three files, or none for plain DICOM."

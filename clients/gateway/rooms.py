@@ -25,6 +25,7 @@ from clients.gateway.clock import Clock, Random, Signal, SystemClock, system_ran
 from clients.gateway.config import load_config, split_address
 from clients.gateway.dicom.scp import Received, Reported, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import StoreScu
+from clients.gateway.dicom.tls import tls_files
 from clients.gateway.dicom.worklist import Worklist
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
@@ -37,7 +38,7 @@ from clients.gateway.peers.pins import Pins
 from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.receiving.commitment import Commitments
 from clients.gateway.receiving.delivery import Delivery
-from clients.gateway.receiving.destinations import Destinations, destinations_of, tls_files
+from clients.gateway.receiving.destinations import Destinations, destinations_of
 from clients.gateway.receiving.holdings import Holdings
 from clients.gateway.receiving.identity import Identities
 from clients.gateway.receiving.inbox import Inbox

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from clients.gateway.auditing.lines import Code, Line, meaning
@@ -23,11 +22,10 @@ _SYSTEM_OBJECT, _SECURITY_RESOURCE = "2", "13"
 def audit_message(line: Line, name: str) -> bytes:
     """One line as UTF-8 XML without a declaration; `name` is this site's, for people."""
     what = meaning(line)
-    failed = line.action.endswith(("-refused", "-stopped"))
     root = Element("AuditMessage")
     event = SubElement(
-        root, "EventIdentification", EventActionCode=what.action, EventOutcomeIndicator="4" if failed else "0",
-        EventDateTime=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(line.at)),
+        root, "EventIdentification", EventActionCode=what.action, EventOutcomeIndicator="4" if line.failed else "0",
+        EventDateTime=line.when,
     )  # fmt: skip
     _code(event, "EventID", what.event)
     if what.kind is not None:

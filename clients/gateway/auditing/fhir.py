@@ -11,11 +11,10 @@ the same resource in each export, so a server that has it already takes it as an
 from __future__ import annotations
 
 import base64
-import time
 import uuid
 from typing import Any
 
-from clients.gateway.auditing.lines import Code, Line, meaning
+from clients.gateway.auditing.lines import Code, Line, instant, meaning
 from clients.gateway.auditing.record import Decision, Record
 from transfer.ids import SiteId
 
@@ -31,7 +30,7 @@ def bundle(resources: list[Resource], now: int) -> Resource:
     return {
         "resourceType": "Bundle",
         "type": "collection",
-        "timestamp": _instant(now),
+        "timestamp": instant(now),
         "entry": [{"fullUrl": f"urn:uuid:{r['id']}", "resource": r} for r in resources],
     }
 
@@ -44,8 +43,8 @@ def audit_event(line: Line, site: SiteId, name: str) -> Resource:
         "id": _id(site, f"audit/{line.seq}"),
         "type": _coding(what.event),
         "action": what.action,
-        "recorded": _instant(line.at),
-        "outcome": "4" if line.action.endswith(("-refused", "-stopped")) else "0",
+        "recorded": line.when,
+        "outcome": "4" if line.failed else "0",
         "agent": [{"who": {"display": line.actor or "gateway"}, "requestor": True}],
         "source": {
             "site": name,
@@ -97,7 +96,7 @@ def consent(record: Record, site: SiteId, name: str) -> Resource | None:
         "purpose": [{"system": _REASON, "code": "TREAT", "display": _PURPOSE["TREAT"]}],
     }  # fmt: skip
     if record.expires_at:
-        provision["period"] = {"end": _instant(record.expires_at)}
+        provision["period"] = {"end": instant(record.expires_at)}
     found: Resource = {
         "resourceType": "Consent",
         "id": _id(site, f"consent/{record.tid}"),
@@ -107,7 +106,7 @@ def consent(record: Record, site: SiteId, name: str) -> Resource | None:
             "http://terminology.hl7.org/CodeSystem/consentscope", "patient-privacy", "Privacy Consent"
         ),
         "category": [_concept("http://loinc.org", "59284-0", "Consent Document")],
-        "dateTime": _instant(decision.at),
+        "dateTime": instant(decision.at),
         "performer": [{"display": who(decision)}],
         "organization": [{"display": name}],
         "sourceAttachment": {"contentType": "application/jose", "data": _b64(decision.signed.encode())},
@@ -131,7 +130,7 @@ def provenance(record: Record, site: SiteId) -> Resource | None:
         "resourceType": "Provenance",
         "id": _id(site, f"provenance/{record.tid}"),
         "target": [{"reference": f"urn:uuid:{_id(site, f'consent/{record.tid}')}"}],
-        "recorded": _instant(decision.at),
+        "recorded": instant(decision.at),
         "agent": [
             {
                 "type": _concept(
@@ -143,7 +142,7 @@ def provenance(record: Record, site: SiteId) -> Resource | None:
         "signature": [
             {
                 "type": [{"system": "urn:iso-astm:E1762-95:2013", "code": "1.2.840.10065.1.12.1.7"}],
-                "when": _instant(decision.at),
+                "when": instant(decision.at),
                 "who": by,
                 "sigFormat": "application/jose",
                 "data": _b64(decision.signed.encode()),
@@ -179,10 +178,6 @@ def _coding(code: Code) -> Resource:
 
 def _concept(system: str, code: str, display: str) -> Resource:
     return {"coding": [{"system": system, "code": code, "display": display}]}
-
-
-def _instant(at: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def _b64(data: bytes) -> str:

@@ -7,11 +7,15 @@ over): `meaning` translates, by the action's first words. What no row knows is a
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
 from clients.gateway.store.database import Con, rows
+
+_PAGE = 1000
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +28,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     detail: str
     hash: bytes
+
+    @property
+    def failed(self) -> bool:
+        """What was tried was not done."""
+        return self.action.endswith(("-refused", "-stopped"))
+
+    @property
+    def when(self) -> str:
+        """RFC 3339, in UTC; also FHIR's `instant` and DICOM's EventDateTime."""
+        return instant(self.at)
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -58,7 +72,6 @@ AUTHENTICATION = Code("110114", "User Authentication")
 LOGIN = Code("110122", "Login")
 LOGOUT = Code("110123", "Logout")
 EMERGENCY_STARTED = Code("110127", "Emergency Override Started")
-NODE_AUTHENTICATION = Code("110126", "Node Authentication")
 ROLES_CHANGED = Code("110136", "User security Attributes Changed")
 CONFIGURATION = Code("110131", "Software Configuration")
 
@@ -94,8 +107,20 @@ def meaning(line: Line) -> Meaning:
     return Meaning(APPLICATION, None, "E")
 
 
-def lines(con: Con, after: int = 0, limit: int = 1000, subject: str = "") -> list[Line]:
-    """Lines behind number `after`, oldest first; of one subject where one is given."""
+def instant(at: int) -> str:
+    """Unix seconds as RFC 3339, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def every_line(con: Con, after: int = 0, subject: str = "") -> Iterator[Line]:
+    """All lines behind number `after`, oldest first; of one subject where one is given."""
+    while found := lines(con, after, _PAGE, subject):
+        yield from found
+        after = found[-1].seq
+
+
+def lines(con: Con, after: int = 0, limit: int = _PAGE, subject: str = "") -> list[Line]:
+    """The first of them."""
     found = rows(
         con,
         "SELECT * FROM audit WHERE seq>? AND (?='' OR subject=?) ORDER BY seq LIMIT ?",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import islice
 
 import msgspec
 
-from clients.gateway.auditing.lines import Line, lines
+from clients.gateway.auditing.lines import Line, every_line
 from clients.gateway.errors import AbsentError
 from clients.gateway.store.database import Con, one, value
 from clients.gateway.store.vault import Vault
@@ -67,12 +68,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 def record_of(con: Con, vault: Vault, tid: Tid) -> Record:
     """The record of one transfer. Raises `AbsentError`."""
-    found: list[Line] = []
-    while len(found) < _LINES:
-        more = lines(con, found[-1].seq if found else 0, 1000, tid.hex())
-        found += more
-        if len(more) < 1000:
-            break
+    found = list(islice(every_line(con, subject=tid.hex()), _LINES))
     if (row := one(con, "SELECT * FROM sends WHERE tid=?", (tid,))) is not None:
         study = one(con, "SELECT patient_id, issuer FROM studies WHERE id=?", (row["study"],))
         return _record(con, vault, row, "send", row["reason"], study, found)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import time
 from collections.abc import Sequence
 
 from clients.gateway.auditing.dicom import audit_message
@@ -34,8 +33,7 @@ class SyslogError(GatewayError):
 
 def frame(line: Line, name: str) -> bytes:
     """One message: its length, and RFC 5424's header in front of the XML. The host is this machine's, if it is one."""
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(line.at))
-    head = f"<{_PRIORITY}>1 {at} {_host()} {_APP} {line.seq} {_MSGID} - \ufeff"
+    head = f"<{_PRIORITY}>1 {line.when} {_host()} {_APP} {line.seq} {_MSGID} - \ufeff"
     body = head.encode() + audit_message(line, name)
     return f"{len(body)} ".encode() + body
 

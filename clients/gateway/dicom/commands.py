@@ -93,41 +93,33 @@ def decode_store_request(data: bytes) -> Command | None:
 
 def encode_find_request(message: int, model: str) -> bytes:
     """C-FIND-RQ in the information model `model`, priority medium; the identifier follows."""
-    return _group(
-        _uid(0x0002, model),
-        _us(0x0100, _FIND_RQ),
-        _us(0x0110, message),
-        _us(0x0700, _MEDIUM),
-        _us(0x0800, _DATA_SET),
-    )
+    return _query(_FIND_RQ, message, model)
 
 
 def encode_get_request(message: int, model: str) -> bytes:
     """C-GET-RQ in the information model `model`, priority medium; the identifier follows."""
-    return _group(
-        _uid(0x0002, model),
-        _us(0x0100, _GET_RQ),
-        _us(0x0110, message),
-        _us(0x0700, _MEDIUM),
-        _us(0x0800, _DATA_SET),
-    )
+    return _query(_GET_RQ, message, model)
 
 
 def encode_move_request(message: int, model: str, destination: str) -> bytes:
     """C-MOVE-RQ to the AE title `destination`, priority medium; the identifier follows."""
-    return _group(
-        _uid(0x0002, model),
-        _us(0x0100, _MOVE_RQ),
-        _us(0x0110, message),
-        _ae(0x0600, destination),
-        _us(0x0700, _MEDIUM),
-        _us(0x0800, _DATA_SET),
-    )
+    return _query(_MOVE_RQ, message, model, _ae(0x0600, destination))
 
 
 def encode_cancel_request(message: int) -> bytes:
     """C-CANCEL-RQ of the request `message` (PS3.7 9.3.2.3)."""
     return _group(_us(0x0100, _CANCEL_RQ), _us(0x0120, message), _us(0x0800, _NO_DATA_SET))
+
+
+def _query(field: int, message: int, model: str, destination: bytes = b"") -> bytes:
+    return _group(
+        _uid(0x0002, model),
+        _us(0x0100, field),
+        _us(0x0110, message),
+        destination,
+        _us(0x0700, _MEDIUM),
+        _us(0x0800, _DATA_SET),
+    )
 
 
 def _group(*elements: bytes) -> bytes:

@@ -5,22 +5,18 @@ any PACS with C-FIND understands it. The identifier is in Implicit VR Little End
 (PS3.5 10.1). An answer counts if it names the very SOP Instance UID, whatever else it says; others are passed
 over, and their number and time are bounded. A PACS that refuses the model, falls silent or aborts does not
 answer queries, and is not asked again for a while: those who wait are told at once, and send again.
-
-One association of its own, kept while there is something to ask.
 """
 
 from __future__ import annotations
 
-import queue
 import struct
-import threading
 import time
 import traceback
 from collections.abc import Callable
 
 import msgspec
 
-from clients.gateway.dicom.contexts import Pair
+from clients.gateway.dicom.asker import Asker
 from clients.gateway.dicom.courier import Caller, NoAssociationError
 from clients.gateway.dicom.header import SOP_INSTANCE
 from clients.gateway.dicom.part10 import is_uid, text_of_uid
@@ -33,10 +29,8 @@ STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 """Study Root Query/Retrieve Information Model - FIND."""
 _LEVEL, _AVAILABILITY, _STUDY, _SERIES = 0x00080052, 0x00080056, 0x0020000D, 0x0020000E
 _READ = frozenset({SOP_INSTANCE, _AVAILABILITY})
-_PAIR: Pair = (STUDY_ROOT, IMPLICIT_LITTLE)
 _MOST = 4096
 """Answers to one query. One is right; a PACS that knows no image level may name a whole series."""
-_LOOK = 0.25
 _REST = 60.0
 """Seconds that a PACS which does not answer queries is not asked again."""
 
@@ -48,72 +42,40 @@ class Job(msgspec.Struct, frozen=True):
     at: float
 
 
-class Finder(threading.Thread):
+class Finder(Asker[Job]):
     """Asks one PACS. `tell` gets a `Done` for each job."""
 
     def __init__(self, caller: Caller, idle: float, tell: Callable[[Done], None]) -> None:
-        super().__init__(daemon=True)
-        self._caller, self._idle, self._tell = caller, idle, tell
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
-        self._assoc: SoleReader | None = None
-        self._used_at = 0.0
+        super().__init__(caller, (STUDY_ROOT, IMPLICIT_LITTLE), idle)
+        self._tell = tell
         self._mute: tuple[float, str] = (0.0, "")
         """Until when all that began to wait shares an answer, and which."""
 
     def ask(self, what: Find) -> None:
         """Adds a job."""
-        self._jobs.put(Job(what, time.monotonic()))
+        self.put(Job(what, time.monotonic()))
 
-    def leave(self, grace: float) -> None:
-        """Releases the association after the query that is under way, within `grace` seconds."""
-        self._jobs.put(None)
-        self.join(grace)
-
-    def run(self) -> None:
-        """Until told to leave."""
-        while True:
-            try:
-                job = self._jobs.get(timeout=_LOOK if self._assoc else None)
-            except queue.Empty:
-                self._tend()
-                continue
-            if job is None:
-                break
-            self._tell(self._answer(job))
-        self._part()
-
-    def _answer(self, job: Job) -> Done:
+    def answer(self, job: Job) -> None:
         """Asks; every job is answered, whatever goes wrong here."""
-        until, code = self._mute
-        if job.at <= until:
-            return Done(job.what.id, None, code)
-        try:
-            return self._find(job.what)
-        except NoAssociationError as why:
-            return self._no(job.what, "pacs-query" if why.code == "pacs-context" else why.code)
-        except Exception:
-            traceback.print_exc()  # to the owner, who logs where and what kind
-            self._drop()
-            return Done(job.what.id, None, "dicom-child")
+        self._tell(self._find(job.what, job.at))
 
-    def _find(self, what: Find) -> Done:
-        """Asks over the open association, or a new one where the PACS ended that as we used it."""
+    def _find(self, what: Find, at: float) -> Done:
+        until, code = self._mute
+        if at <= until:
+            return Done(what.id, None, code)
         if not (is_uid(what.study) and is_uid(what.series) and is_uid(what.sop_uid)):
             return Done(what.id, None, "pacs-query")
-        while True:
-            assoc, fresh = self._open()
-            done = self._query(assoc, what)
-            self._used_at = time.monotonic()
-            if done is not None:
-                return done
-            late = not assoc.is_over()
-            self._drop()
-            if fresh or late:
-                return self._no(what, "pacs-late" if late else "pacs-lost")
+        try:
+            return self.over(lambda assoc, context: self._query(assoc, context, what))
+        except NoAssociationError as why:
+            return self._no(what, "pacs-query" if why.code == "pacs-context" else why.code)
+        except Exception:
+            traceback.print_exc()  # to the owner, who logs where and what kind
+            self.drop()
+            return Done(what.id, None, "dicom-child")
 
-    def _query(self, assoc: SoleReader, what: Find) -> Done | None:
+    def _query(self, assoc: SoleReader, context: int, what: Find) -> Done | None:
         """One query; None if its end never came, or not within bounds."""
-        context = assoc.contexts()[_PAIR]
         found = False
         asked = encode_identifier(what.study, what.series, what.sop_uid)
         for n, (status, identifier) in enumerate(assoc.find(context, STUDY_ROOT, asked)):
@@ -129,32 +91,6 @@ class Finder(threading.Thread):
         lasts = code not in ("pacs-down", "pacs-lost")
         self._mute = (time.monotonic() + (_REST if lasts else 0.0), code)
         return Done(what.id, None, code)
-
-    def _open(self) -> tuple[SoleReader, bool]:
-        """The association, and whether it is new. Raises `NoAssociationError`."""
-        self._tend()
-        if self._assoc is not None:
-            return self._assoc, False
-        self._assoc = self._caller.open((_PAIR,))
-        return self._assoc, True
-
-    def _tend(self) -> None:
-        if self._assoc is None:
-            return
-        if time.monotonic() - self._used_at > self._idle:
-            self._part()
-        elif not self._assoc.tend():
-            self._assoc = None
-
-    def _part(self) -> None:
-        assoc, self._assoc = self._assoc, None
-        if assoc is not None:
-            assoc.part()
-
-    def _drop(self) -> None:
-        assoc, self._assoc = self._assoc, None
-        if assoc is not None:
-            assoc.drop()
 
 
 def encode_identifier(study: str, series: str, sop_uid: str) -> bytes:

@@ -25,6 +25,7 @@ from pydicom.datadict import dictionary_VR
 from clients.gateway.dicom.part10 import LONG_VRS
 from clients.gateway.dicom.pixels import LOSSLESS, RecodeError, Shape, native_frames
 from clients.gateway.dicom.structure import (
+    DEFLATED_LITTLE,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
@@ -32,7 +33,6 @@ from clients.gateway.dicom.structure import (
     inflate,
 )
 
-DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
 _UNCOMPRESSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
 TARGETS = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 """What is offered to a PACS instead, in this order: every one has to take the second (PS3.5 10.1)."""

@@ -22,6 +22,7 @@ import msgspec
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 
+from clients.gateway.dicom.arriving import Undecided, announced
 from clients.gateway.dicom.commands import (
     encode_cancel_request,
     encode_find_request,
@@ -29,11 +30,10 @@ from clients.gateway.dicom.commands import (
     encode_move_request,
     encode_store_response,
 )
-from clients.gateway.dicom.landing import Announced, Folder, Held, Landing
-from clients.gateway.dicom.part10 import is_uid
+from clients.gateway.dicom.landing import Folder, Held, Landing
 from clients.gateway.dicom.query import STUDY_FIND, STUDY_GET, STUDY_MOVE
 from clients.gateway.dicom.race import PENDING, SoleReader
-from clients.gateway.dicom.refusals import REFUSALS, SUCCESS, refuse
+from clients.gateway.dicom.refusals import REFUSALS, SUCCESS
 from clients.gateway.dicom.scp import Received
 from clients.gateway.dicom.upper_layer import TooLongError, p_data
 from clients.gateway.errors import IntakeError
@@ -69,39 +69,6 @@ class Response(msgspec.Struct, frozen=True):
         return self.status not in PENDING
 
 
-class _Undecided(BytesIO):
-    """Stands for the data set of a message whose command is still to be read (PS3.7 6.3.1)."""
-
-    def __init__(self, assoc: Puller, message: DIMSEMessage) -> None:
-        super().__init__()
-        self._assoc, self._message = assoc, message
-
-    def write(self, data: Any) -> int:
-        """Takes the first fragment, and puts the right one in its own place. Raises `TooLongError`."""
-        assoc, message = self._assoc, self._message
-        if isinstance(message, C_STORE_RQ) and assoc.folder is not None:
-            message.data_set = Landing(assoc.folder, lambda: announced(assoc, message))
-        else:
-            message.data_set = Held(_MAX_IDENTIFIER)
-        return int(message.data_set.write(data))
-
-
-def announced(assoc: Puller, message: DIMSEMessage) -> Announced:
-    """What the command set of a C-STORE announces (PS3.7 9.3.1.1). Raises `IntakeError`; `TooLongError` ends it."""
-    context = assoc._accepted_cx.get(message.context_id)
-    if context is None:
-        raise TooLongError
-    command = message.command_set
-    sop_class, sop_uid = (
-        str(command.get(name, "")) for name in ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
-    )
-    if not (is_uid(sop_class) and is_uid(sop_uid)):
-        raise refuse("dicom-uid")
-    if sop_class != str(context.abstract_syntax):
-        raise refuse("dicom-class")
-    return Announced(sop_class, sop_uid, str(context.transfer_syntax[0]))
-
-
 class Puller(SoleReader):
     """An association for queries and retrieves; used by one thread at a time."""
 
@@ -110,7 +77,12 @@ class Puller(SoleReader):
 
     def landing(self, message: DIMSEMessage) -> BytesIO:
         """A C-STORE's data set goes to a file, an identifier into memory."""
-        return _Undecided(self, message)
+        return Undecided(message, self._place)
+
+    def _place(self, message: DIMSEMessage) -> BytesIO:
+        if isinstance(message, C_STORE_RQ) and self.folder is not None:
+            return Landing(self.folder, lambda: announced(self, message))
+        return Held(_MAX_IDENTIFIER)
 
     def search(self, context: int, identifier: bytes, most: int) -> Iterator[tuple[int, bytes]]:
         """C-FIND: the status and identifier of each response. After `most` pending ones it is cancelled (PS3.7

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from pynetdicom import AE, _config, evt
-from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import N_ACTION_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
 from pynetdicom.sop_class import Verification
 
+from clients.gateway.dicom.arriving import Undecided, announced
 from clients.gateway.dicom.child import Owner
 from clients.gateway.dicom.commitment import MAX_REPORT, PUSH_MODEL, read_event
 from clients.gateway.dicom.contexts import is_storage, plain, preferred
 from clients.gateway.dicom.finder import STUDY_ROOT
 from clients.gateway.dicom.guard import NOT_TRUSTED, TOO_MANY, Gate, GuardedServer, Pace, admit
-from clients.gateway.dicom.landing import Announced, Folder, Held, Landing
-from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION, is_uid
-from clients.gateway.dicom.refusals import REFUSALS, SUCCESS, refuse
+from clients.gateway.dicom.landing import Folder, Held, Landing
+from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
+from clients.gateway.dicom.refusals import REFUSALS, SUCCESS
 from clients.gateway.dicom.scp import (
     AssociationClosed,
     Failed,
@@ -37,7 +38,7 @@ from clients.gateway.dicom.scp import (
 )
 from clients.gateway.dicom.structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from clients.gateway.dicom.tls import server_context
-from clients.gateway.dicom.upper_layer import MAX_PDU, Association, TooLongError, install
+from clients.gateway.dicom.upper_layer import MAX_PDU, Association, install
 from clients.gateway.errors import ConfigError, IntakeError
 from clients.gateway.networks import networks_of
 
@@ -71,7 +72,12 @@ class Incoming(Association):
 
     def landing(self, message: DIMSEMessage) -> BytesIO:
         """A C-STORE's data set goes to a file, another's into memory. Which it is, its first fragment finds."""
-        return _Undecided(self, message)
+        return Undecided(message, self._place)
+
+    def _place(self, message: DIMSEMessage) -> BytesIO:
+        if isinstance(message, N_EVENT_REPORT_RQ | N_ACTION_RQ):
+            return Held(MAX_REPORT)
+        return Landing(self.receiver.folder, lambda: announced(self, message))
 
     def run_reactor(self) -> None:
         """The association's whole life."""
@@ -81,38 +87,6 @@ class Incoming(Association):
             if self.dimse.message is not None and isinstance(self.dimse.message.data_set, Landing):
                 self.dimse.message.data_set.discard()
             self.receiver.gone(self)
-
-
-class _Undecided(BytesIO):
-    """Stands for the data set of a message whose command is still to be read (PS3.7 6.3.1)."""
-
-    def __init__(self, assoc: Incoming, message: DIMSEMessage) -> None:
-        super().__init__()
-        self._assoc, self._message = assoc, message
-
-    def write(self, data: Any) -> int:
-        """Takes the first fragment, and puts the right one in its own place. Raises `TooLongError`."""
-        assoc, message = self._assoc, self._message
-        if isinstance(message, N_EVENT_REPORT_RQ | N_ACTION_RQ):
-            message.data_set = Held(MAX_REPORT)
-        else:
-            message.data_set = Landing(assoc.receiver.folder, lambda: announced(assoc, message))
-        return int(message.data_set.write(data))
-
-
-def announced(assoc: Association, message: DIMSEMessage) -> Announced:
-    """What the command set of `message` announces (PS3.7 9.3.1.1). Raises `IntakeError`; `TooLongError` ends it."""
-    context = assoc._accepted_cx.get(message.context_id)
-    if not isinstance(message, C_STORE_RQ) or context is None:
-        raise TooLongError
-    command = message.command_set
-    sop_class = str(command.get("AffectedSOPClassUID", ""))
-    sop_uid = str(command.get("AffectedSOPInstanceUID", ""))
-    if not (is_uid(sop_class) and is_uid(sop_uid)):
-        raise refuse("dicom-uid")
-    if sop_class != str(context.abstract_syntax):
-        raise refuse("dicom-class")
-    return Announced(sop_class, sop_uid, str(context.transfer_syntax[0]))
 
 
 class Receiver:

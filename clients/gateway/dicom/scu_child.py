@@ -38,9 +38,9 @@ _LEAVE = 4.0
 _VERIFICATION: tuple[Pair, ...] = ((str(Verification), IMPLICIT_LITTLE),)
 
 
-def build_entity(to: Destination) -> AE:
-    """Our application entity, as the PACS sees it."""
-    install(SoleReader)
+def build_entity(to: Destination, association: type[SoleReader] = SoleReader) -> AE:
+    """Our application entity, as the PACS sees it; its associations are of that class."""
+    install(association)
     ae = AE(to.calling_aet)
     ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
     ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout = to.connect, to.association, to.response
@@ -83,7 +83,7 @@ def main() -> None:
         elif isinstance(line, Find):
             finder.ask(line)
         elif isinstance(line, Commit):
-            committer.ask(line)
+            committer.put(line)
         elif isinstance(line, Prepare):
             for pair in line.pairs:
                 crew.plan.add(pair)

@@ -17,13 +17,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pynetdicom import AE
-
 from clients.gateway.dicom.child import Owner
 from clients.gateway.dicom.contexts import MAX_CONTEXTS, Pair
 from clients.gateway.dicom.courier import Caller, NoAssociationError
 from clients.gateway.dicom.landing import Folder
-from clients.gateway.dicom.part10 import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION, is_uid
+from clients.gateway.dicom.part10 import is_uid
 from clients.gateway.dicom.query import (
     STUDY_FIND,
     STUDY_GET,
@@ -41,6 +39,7 @@ from clients.gateway.dicom.query import (
 )
 from clients.gateway.dicom.race import PENDING
 from clients.gateway.dicom.retriever import Puller
+from clients.gateway.dicom.scu_child import build_entity
 from clients.gateway.dicom.source import (
     MAX_IMAGES,
     Cancel,
@@ -56,8 +55,12 @@ from clients.gateway.dicom.source import (
     Retrieve,
     Search,
 )
-from clients.gateway.dicom.structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
-from clients.gateway.dicom.upper_layer import install
+from clients.gateway.dicom.structure import (
+    DEFLATED_LITTLE,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+)
 
 T = TypeVar("T")
 _LEAVE = 4.0
@@ -72,7 +75,7 @@ _GET: Pair = (STUDY_GET, IMPLICIT_LITTLE)
 GET_SYNTAXES = (
     EXPLICIT_LITTLE, IMPLICIT_LITTLE, "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81",
-    "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.5", DEFLATED_LITTLE, EXPLICIT_BIG,
 )  # fmt: skip
 """In which images of a C-GET may come; a PACS sends an image as it is where its own syntax is among them."""
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -254,13 +257,8 @@ def main() -> None:
     first = next(lines, None)
     if not isinstance(first, Open):
         return
-    install(Puller)
     to, landed = first.source, first.landed
-    ae = AE(to.calling_aet)
-    ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
-    ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout = to.connect, to.association, to.response
-    ae.network_timeout = None
-    caller = Caller(ae, to)
+    caller = Caller(build_entity(to, Puller), to)
     folder = Folder(Path(landed.folder), landed.min_free_bytes, landed.max_instance_bytes)
     works = [Works(caller, owner, folder, to.calling_aet) for _ in range(3)]
     for work in works:

@@ -24,7 +24,8 @@ from clients.gateway.errors import IntakeError
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
+DEFLATED = frozenset({DEFLATED_LITTLE, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 """Transfer syntaxes whose whole data set is deflated (PS3.5 A.5, A.7, A.15)."""
 MAX_INFLATED = 2**26
 """A deflated data set larger than this is not opened: 300 KB can hold 70 MB, and a PACS has been ended that way."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from cryptography import x509
@@ -34,6 +35,24 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
     ca: str
     name: str = ""
     """What the PACS's certificate is made out to, if not to the host that is called."""
+
+
+class TlsSettings(Protocol):
+    """A section of gateway.toml; `load_config` saw to it that there are all three files or none."""
+
+    @property
+    def tls_cert(self) -> str: ...
+    @property
+    def tls_key(self) -> str: ...
+    @property
+    def tls_ca(self) -> str: ...
+
+
+def tls_files(given: TlsSettings, name: str = "") -> TlsFiles | None:
+    """TLS as it is set."""
+    if not given.tls_cert:
+        return None
+    return TlsFiles(cert=given.tls_cert, key=given.tls_key, ca=given.tls_ca, name=name)
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:

@@ -14,11 +14,11 @@ from typing import get_args
 
 import msgspec
 
-from clients.gateway.config import Config, DicomSection, PacsSection, split_address
+from clients.gateway.config import Config, PacsSection, split_address
 from clients.gateway.dicom.commitment import Report
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.dicom.statuses import Kind as Answer
-from clients.gateway.dicom.tls import TlsFiles, client_context
+from clients.gateway.dicom.tls import TlsFiles, client_context, tls_files
 from clients.gateway.receiving.routing import DEFAULT, Kind, Rule, Sender, early, route
 
 
@@ -106,10 +106,3 @@ def destinations_of(
 
     more = [pacs(given.name, given) for given in config.destinations]
     return Destinations([pacs(DEFAULT, config.pacs), *more], config.routes)
-
-
-def tls_files(given: DicomSection | PacsSection, name: str = "") -> TlsFiles | None:
-    """TLS as it is set; `load_config` saw to it that there are all three files or none."""
-    if not given.tls_cert:
-        return None
-    return TlsFiles(cert=given.tls_cert, key=given.tls_key, ca=given.tls_ca, name=name)

@@ -25,7 +25,7 @@ from clients.gateway.dicom.person import (
     shown_name,
 )
 from clients.gateway.dicom.scu import Destination
-from clients.gateway.dicom.tls import TlsFiles
+from clients.gateway.dicom.tls import tls_files
 from clients.gateway.dicom.worklist import Query, Worklist, trouble
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.receiving.claim import Claim, presented
@@ -52,10 +52,9 @@ def worklist_of(config: Config) -> Destination | None:
     if (given := config.worklist) is None:
         return None
     host, port = split_address(given.address)
-    tls = TlsFiles(cert=given.tls_cert, key=given.tls_key, ca=given.tls_ca, name=given.tls_name)
     return Destination(
         aet=given.aet, host=host, port=port, calling_aet=config.dicom.aet, connect=5.0, association=8.0, response=10.0,
-        stall=8.0, tls=tls if given.tls_cert else None,
+        stall=8.0, tls=tls_files(given, given.tls_name),
     )  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clients.gateway.clock import Clock, Signal
-from clients.gateway.config import Config, SourceSection, split_address
+from clients.gateway.config import Config, split_address
 from clients.gateway.dicom.query import read_terms
 from clients.gateway.dicom.scp import INCOMING
 from clients.gateway.dicom.scu import Destination
 from clients.gateway.dicom.source import Landed, Source
-from clients.gateway.dicom.tls import TlsFiles
+from clients.gateway.dicom.tls import tls_files
 from clients.gateway.errors import AbsentError
 from clients.gateway.peers.pins import Pins
 from clients.gateway.pulled import PullView, SearchView
@@ -52,8 +52,8 @@ class ArchiveRooms:
             host, port = split_address(given.address)
             self.source = Source(
                 Destination(
-                    aet=given.aet, host=host, port=port, calling_aet=config.dicom.aet, tls=_tls(given), connect=5.0,
-                    association=8.0, response=20.0,
+                    aet=given.aet, host=host, port=port, calling_aet=config.dicom.aet,
+                    tls=tls_files(given, given.tls_name), connect=5.0, association=8.0, response=20.0,
                 ),
                 Landed(
                     folder=str(folder / INCOMING), min_free_bytes=config.dicom.min_free_bytes,
@@ -87,13 +87,6 @@ class ArchiveRooms:
         """Ends the child."""
         if self.source is not None:
             await self.source.stop()
-
-
-def _tls(given: SourceSection) -> TlsFiles | None:
-    """TLS as it is set; `load_config` saw to it that there are all three files or none."""
-    if not given.tls_cert:
-        return None
-    return TlsFiles(cert=given.tls_cert, key=given.tls_key, ca=given.tls_ca, name=given.tls_name)
 
 
 def reach_of(config: Config) -> Reach:
