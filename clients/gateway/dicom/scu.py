@@ -8,7 +8,6 @@ status, or with what stood in its way. Sending an instance again is safe; `find`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ import structlog
 from clients.gateway.dicom.commitment import Report
 from clients.gateway.dicom.contexts import Pair
 from clients.gateway.dicom.door import Door, DoorClosedError
+from clients.gateway.dicom.on_call import OnCall
 from clients.gateway.dicom.statuses import (
     TROUBLES,
     CommitResult,
@@ -39,8 +39,6 @@ log = structlog.get_logger()
 _IN_FLIGHT = 32
 _SLOWEST = 2**16
 """Bytes a second below which a PACS counts as silent."""
-_PAUSE = 1.0
-"""Seconds between two starts of a child."""
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +135,7 @@ Request = Open | Prepare | Store | Echo | Find | Commit
 _Lines = Ready | Done | Reported
 
 
-class StoreScu:
+class StoreScu(OnCall[_Lines]):
     """Sends to one PACS."""
 
     def __init__(
@@ -147,18 +145,14 @@ class StoreScu:
         associations: int = 1,
         reported: Callable[[Report], None] = lambda report: None,
     ) -> None:
+        super().__init__("clients.gateway.dicom.scu_child", _Lines, "dicom scu")  # type: ignore[arg-type]
         self._reported = reported
         self._destination, self._associations = destination, associations
-        self._door: Door[_Lines] | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._opening = asyncio.Lock()
-        self._opened_at = float("-inf")
         self._pending: dict[int, asyncio.Future[Done]] = {}
         self._known: dict[Pair, None] = {}
         self._next = 0
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self._moved_at = 0.0
-        self._stopped = False
         self.answers: Counter[str] = Counter(dict.fromkeys(get_args(Kind), 0))
         """What became of instances, since the start."""
 
@@ -167,11 +161,6 @@ class StoreScu:
         if self._destination.tls is not None:
             await asyncio.to_thread(client_context, self._destination.tls)
         await self._opened()
-
-    @property
-    def was_started(self) -> bool:
-        """Whether there has been a child."""
-        return self._opened_at > float("-inf")
 
     async def prepare(self, contexts: Iterable[Pair]) -> None:
         """Announces pairs before their first instance comes. Raises `DoorClosedError`."""
@@ -221,11 +210,6 @@ class StoreScu:
         done = await self._ask(lambda number: Commit(number, transaction, references), [], self._patience())
         return requested(done.status, done.trouble)
 
-    async def stop(self) -> None:
-        """Releases the association and ends the child. What is under way ends as unknown."""
-        self._stopped = True
-        await self._close(5.0)
-
     def _patience(self) -> float:
         d = self._destination
         return d.connect + d.association + 2 * (d.stall + d.response) + 10
@@ -258,47 +242,24 @@ class StoreScu:
             if future.done():
                 return future.result()
 
-    async def _opened(self) -> Door[_Lines]:
-        async with self._opening:
-            if self._stopped:
-                raise DoorClosedError
-            if self._door is None:
-                await asyncio.sleep(max(0.0, self._opened_at + _PAUSE - time.monotonic()))
-                self._opened_at = time.monotonic()
-                door: Door[_Lines] = Door("clients.gateway.dicom.scu_child", _Lines)  # type: ignore[arg-type]
-                await door.open(Open(self._destination, self._associations))
-                await self._announce(door, list(self._known))
-                self._door = door
-                self._reader = asyncio.create_task(self._read(door))
-            return self._door
+    def _first(self) -> Open:
+        return Open(self._destination, self._associations)
 
-    async def _read(self, door: Door[_Lines]) -> None:
-        with contextlib.suppress(DoorClosedError):
-            while True:
-                line = await door.receive()
-                if isinstance(line, Reported):
-                    self._reported(line.report)
-                elif isinstance(line, Done) and (future := self._pending.get(line.id)) is not None:
-                    self._moved_at = time.monotonic()
-                    if not future.done():
-                        future.set_result(line)
-        if not self._stopped:
-            log.warning("dicom scu ended")
-        if self._door is door:
-            self._door = None
+    async def _greet(self, door: Door[_Lines]) -> None:
+        await self._announce(door, list(self._known))
+
+    def _heard(self, line: _Lines) -> None:
+        if isinstance(line, Reported):
+            self._reported(line.report)
+        elif isinstance(line, Done) and (future := self._pending.get(line.id)) is not None:
+            self._moved_at = time.monotonic()
+            if not future.done():
+                future.set_result(line)
+
+    def _abandon(self) -> None:
         for number, future in self._pending.items():
             if not future.done():
                 future.set_result(Done(number, None, "dicom-child"))
-        await door.close(0)
-
-    async def _close(self, grace: float) -> None:
-        async with self._opening:
-            door, self._door = self._door, None
-            if door is not None:
-                await door.close(grace)
-            if self._reader is not None:
-                await asyncio.gather(self._reader, return_exceptions=True)
-                self._reader = None
 
 
 def _size(path: Path) -> int:

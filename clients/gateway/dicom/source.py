@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from clients.gateway.dicom.door import Door, DoorClosedError
+from clients.gateway.dicom.on_call import OnCall
 from clients.gateway.dicom.query import ImageEntry, Match, SeriesEntry, Terms
 from clients.gateway.dicom.scp import INCOMING, Received, scan
 from clients.gateway.dicom.scu import Destination
@@ -32,8 +33,6 @@ MAX_MATCHES = 200
 """Studies of one search. More are cut off, and that is said."""
 MAX_IMAGES = 100_000
 """Images of one study that are listed."""
-_PAUSE = 1.0
-"""Seconds between two starts of a child."""
 _LOST_WITHIN = 900.0
 """Seconds before a child's end from which images that it could not tell of are looked for."""
 
@@ -171,7 +170,7 @@ class Matches(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str
 
 
-class Source:
+class Source(OnCall[_Lines]):
     """Asks one archive."""
 
     def __init__(
@@ -182,17 +181,14 @@ class Source:
         received: Callable[[Received], None] = lambda event: None,
         patience: float = 0.0,
     ) -> None:
+        super().__init__("clients.gateway.dicom.source_child", _Lines, "dicom source")  # type: ignore[arg-type]
         self.archive = archive
         self._landed, self._received = landed, received
         d = archive
         self._patience = patience or d.connect + d.association + 2 * (d.stall + d.response) + 10
-        self._door: Door[_Lines] | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._opening = asyncio.Lock()
-        self._opened_at = self._moved_at = float("-inf")
+        self._moved_at = float("-inf")
         self._waiting: dict[int, asyncio.Queue[Answer]] = {}
         self._next = 0
-        self._stopped = False
 
     async def start(self) -> None:
         """Starts the child; the archive need not be there. Raises `ConfigError` for TLS files, `DoorClosedError`."""
@@ -259,17 +255,6 @@ class Source:
             canceller.cancel()
             await asyncio.gather(canceller, return_exceptions=True)
 
-    async def stop(self) -> None:
-        """Ends the child. What is under way ends as unknown."""
-        self._stopped = True
-        async with self._opening:
-            door, self._door = self._door, None
-            if door is not None:
-                await door.close(5.0)
-            if self._reader is not None:
-                await asyncio.gather(self._reader, return_exceptions=True)
-                self._reader = None
-
     async def _ask(
         self, request: Callable[[int], Line], *, bounded: bool = True
     ) -> AsyncGenerator[Answer, None]:
@@ -307,38 +292,23 @@ class Source:
             except TimeoutError:
                 continue
 
-    async def _opened(self) -> Door[_Lines]:
-        async with self._opening:
-            if self._stopped:
-                raise DoorClosedError
-            if self._door is None:
-                await asyncio.sleep(max(0.0, self._opened_at + _PAUSE - time.monotonic()))
-                self._opened_at = time.monotonic()
-                door: Door[_Lines] = Door("clients.gateway.dicom.source_child", _Lines)  # type: ignore[arg-type]
-                await door.open(Open(self.archive, self._landed))
-                self._door = door
-                self._reader = asyncio.create_task(self._read(door))
-            return self._door
+    def _first(self) -> Open:
+        return Open(self.archive, self._landed)
 
-    async def _read(self, door: Door[_Lines]) -> None:
-        with contextlib.suppress(DoorClosedError):
-            while True:
-                line = await door.receive()
-                self._moved_at = time.monotonic()
-                if isinstance(line, Received):
-                    self._received(line)
-                elif not isinstance(line, Ready) and (waiting := self._waiting.get(line.id)) is not None:
-                    waiting.put_nowait(line)
-        ended = time.time()
-        if not self._stopped:
-            log.warning("dicom source ended")
-        if self._door is door:
-            self._door = None
+    def _heard(self, line: _Lines) -> None:
+        self._moved_at = time.monotonic()
+        if isinstance(line, Received):
+            self._received(line)
+        elif not isinstance(line, Ready) and (waiting := self._waiting.get(line.id)) is not None:
+            waiting.put_nowait(line)
+
+    def _abandon(self) -> None:
         for number, waiting in self._waiting.items():
             waiting.put_nowait(Done(id=number, trouble="dicom-child"))
-        await door.close(0)
-        if not self._stopped:  # what it put on disk and could not tell
-            folder = Path(self._landed.folder)
-            if folder.name == INCOMING:
-                for lost in await asyncio.to_thread(scan, folder.parent, ended - _LOST_WITHIN):
-                    self._received(lost)
+
+    async def _recover(self, ended: float) -> None:
+        """What it put on disk and could not tell."""
+        folder = Path(self._landed.folder)
+        if folder.name == INCOMING:
+            for lost in await asyncio.to_thread(scan, folder.parent, ended - _LOST_WITHIN):
+                self._received(lost)
