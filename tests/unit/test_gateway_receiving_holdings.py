@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -22,14 +20,6 @@ from transfer.messages import ItemEntry
 ONE, OTHER = Tid(b"1" * 16), Tid(b"2" * 16)
 HASH, ELSE = Digest(b"h" * 32), Digest(b"e" * 32)
 UID = "1.2.0"
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "gateway.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 class Site:

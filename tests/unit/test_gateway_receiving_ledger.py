@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,14 +25,6 @@ def items(count: int) -> list[ItemEntry]:
         ItemEntry(no, 0, "1.2", f"1.2.{no}", "1.2.840.10008.1.2", "raw", 0, 1, 1, Digest(bytes(32)))
         for no in range(count)
     ]
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "gateway.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def a_ledger(db: Any, count: int = 3, destination: str = "PACS@here", tid: Tid = TID) -> Ledger:

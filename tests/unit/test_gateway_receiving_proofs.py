@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from clients.gateway.clock import Signal
@@ -16,14 +13,6 @@ from transfer.ids import Digest, Tid
 from transfer.messages import ItemEntry
 
 ONE, OTHER = Tid(b"1" * 16), Tid(b"2" * 16)
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "gateway.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def proofs_at(db: Database, tid: Tid, destination: str) -> Proofs:

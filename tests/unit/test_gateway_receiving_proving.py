@@ -4,8 +4,7 @@ once more, and is a gap after that.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -73,14 +72,6 @@ def refuses(status: int | None, trouble: str = "") -> Answers:
 
 def uid_of(no: int) -> str:
     return f"1.2.{no}"
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "gateway.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.fixture(autouse=True)

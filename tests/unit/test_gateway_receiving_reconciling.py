@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -75,14 +73,6 @@ class Office:
 
     async def alarms(self) -> list[str]:
         return await self.db.run(lambda con: [r["code"] for r in rows(con, "SELECT code FROM alarms")])
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "gateway.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def test_nothing_is_decided_before_both_identifiers_are_confirmed(db: Database) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from clients.gateway.receiving import remarks
@@ -13,14 +10,6 @@ from clients.gateway.store.database import Con, Database
 TID = b"t" * 16
 Row = tuple[str, str, int | None, str]
 """Destination, state, status, transfer syntax."""
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "gateway.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -24,14 +22,6 @@ HEADER = InstanceHeader(
     data_offset=0,
     size=1,
 )
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "gateway.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def rows(db: Database, tid: Tid, *found: tuple[str, str, str]) -> None:
