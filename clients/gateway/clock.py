@@ -66,3 +66,8 @@ class Signal:
             yield None
             await self.wait(seen, 3600)
             await asyncio.sleep(pause)
+
+
+def date_time(now: int) -> str:
+    """Unix seconds in UTC as DICOM (PS3.5 6.2, DT) and HL7 v2 (2.A.22, DTM) both write them."""
+    return time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(now))

@@ -17,7 +17,6 @@ from clients.gateway.errors import ConfigError
 from clients.gateway.networks import networks_of
 from clients.gateway.receiving.routing import DEFAULT, Name, Rule
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
 AeTitle = Annotated[str, Meta(pattern=r"^(?! )[ -\[\]-~]{1,16}(?<! )\Z")]
 """PS3.5 6.2, value representation AE: up to 16 characters, no backslash, no control character."""
 Address = Annotated[str, Meta(pattern=r"^[^\s:]*(:[^\s:]*)*:[0-9]{1,5}\Z", max_length=200)]

@@ -19,12 +19,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import time
 from collections.abc import Callable
 
 import structlog
 
-from clients.gateway.clock import Clock, Signal
+from clients.gateway.clock import Clock, Signal, date_time
 from clients.gateway.hl7 import mllp
 from clients.gateway.hl7.message import Ends, Hl7Error, Person, control_of, merge, update
 from clients.gateway.receiving import merging
@@ -146,7 +145,7 @@ def message_of(change: IdentityChange, ends: Ends, control: str, now: int) -> st
         id=change.to_id, issuer=change.to_issuer, family=family, given=given, birth_date=change.to_birth_date,
         sex=change.to_sex,
     )  # fmt: skip
-    stamp = time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(now))
+    stamp = date_time(now)
     if (change.from_id, change.from_issuer) == (change.to_id, change.to_issuer):
         return update(person, ends, control, stamp)
     old = Person(id=change.from_id, issuer=change.from_issuer)

@@ -25,14 +25,13 @@ import hashlib
 import os
 import secrets
 import sqlite3
-import time
 from pathlib import Path
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
-from clients.gateway.clock import Clock, Signal
+from clients.gateway.clock import Clock, Signal, date_time
 from clients.gateway.disk import write_durably
 from clients.gateway.errors import AbsentError, DiskFullError, GatewayError
 from clients.gateway.hl7.message import Hl7Error, Report, acknowledge, report_of
@@ -86,7 +85,7 @@ class Inbound:
             code = "AR" if why.code in _REJECTED else "AE"
             words, condition = why.sentence, getattr(why, "condition", "207")
             log.warning("an HL7 message was not taken", code=why.code)
-        stamp = time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(self._clock.now()))
+        stamp = date_time(self._clock.now())
         return await asyncio.to_thread(acknowledge, block, code, words, stamp, condition)
 
     async def _take(self, block: bytes) -> str:

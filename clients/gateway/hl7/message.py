@@ -20,7 +20,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import ClassVar
 
 import hl7
 import msgspec
@@ -103,8 +102,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """When: YYYYMMDDHHMM of OBR-22, else of MSH-7; or empty."""
     processing: str = ""
     """MSH-11 (HL7 table 0103): P production, T training, D debugging; or empty."""
-
-    CORRECTED: ClassVar[str] = "C"
 
 
 def merge(new: Person, old: Person, ends: Ends, control_id: str, at: str) -> str:

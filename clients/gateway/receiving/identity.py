@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 import unicodedata
 from typing import Literal
 
 import msgspec
 
-from clients.gateway.clock import Clock, Signal
+from clients.gateway.clock import Clock, Signal, date_time
 from clients.gateway.dicom.coercion import Change, Local
 from clients.gateway.dicom.header import InstanceHeader
 from clients.gateway.errors import IntakeError
@@ -130,7 +129,7 @@ class Identities:
             local=Local(patient_id=prefixed(code_of(name, peer), h)),
             system=self._system,
             source=name,
-            at=_stamp(now),
+            at=date_time(now),
         )
 
     async def choose(self, tid: Tid, local: Local | None, actor: str, confirmed: str = "") -> None:
@@ -145,7 +144,7 @@ class Identities:
                 raise StateError
             if local is not None:
                 name = str(value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "")
-                change = Change(local=local, system=self._system, source=name, at=_stamp(now))
+                change = Change(local=local, system=self._system, source=name, at=date_time(now))
                 freeze(con, tid, change, actor, now)
             after, how = ("", f"match, {confirmed}") if local is not None else (AS_PREFIX, "prefix")
             con.execute("UPDATE receives SET why=? WHERE tid=?", (after, tid))
@@ -153,10 +152,6 @@ class Identities:
 
         await self._db.run(work)
         self.decided.set()
-
-
-def _stamp(now: int) -> str:
-    return time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(now))
 
 
 def code_of(name: str, site: SiteId) -> str:

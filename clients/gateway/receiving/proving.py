@@ -28,6 +28,7 @@ from collections.abc import Iterable
 import structlog
 
 from clients.gateway.dicom.commitment import MOST
+from clients.gateway.dicom.refusals import CLASS_NOT_SUPPORTED
 from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.receiving.commitment import Answered, Commitments
 from clients.gateway.receiving.ledger import Ledger
@@ -38,7 +39,6 @@ from clients.gateway.store.database import Database
 log = structlog.get_logger()
 _ABSENT = (0x0112, 0x0119)
 """Failure reasons (PS3.4 J.3.3.1.3): no such instance; the class is another one."""
-_NOT_THIS_CLASS = 0x0122
 _AWAY, _BROKEN = ("pacs-down", "pacs-busy"), ("pacs-lost", "dicom-child")
 _BROKEN_MOST = 2
 """Times that a request may break off before that counts as an answer."""
@@ -86,7 +86,7 @@ class Prover:
         await proofs.prove("commit", [x.no for x in asked if x.sop_uid in answered.safe])
         lost = [x.no for x in asked if answered.lost.get(x.sop_uid) in _ABSENT]
         reasons = {x.no: answered.lost[x.sop_uid] for x in asked if x.sop_uid in answered.lost}
-        refused = {no for no, reason in reasons.items() if reason != _NOT_THIS_CLASS}
+        refused = {no for no, reason in reasons.items() if reason != CLASS_NOT_SUPPORTED}
         left = [x for x in batch if x.sop_uid not in answered.safe and x.no not in lost]
         return lost, refused, left
 
