@@ -54,7 +54,9 @@ def put_hello(con: Con, mb: str, site: SiteId, hello: Hello, quota: Quota) -> No
 
 
 def put_message(con: Con, message: Message, site: SiteId | None, now: int, quota: Quota) -> Posted:
-    """A message of `site`, or of a phone; the same one again is no second one. Raises what keeps it out."""
+    """A message of `site`, or of a phone; the same one again is no second one, after the tombstone too (the phone
+    may not have heard that it arrived). Raises what keeps it out.
+    """
     mb, run, slot, body, digest = message
     found = rows_of(con, "SELECT owner, gone, ended FROM mailboxes WHERE mb = ?", mb)
     if not found:
@@ -62,14 +64,14 @@ def put_message(con: Con, message: Message, site: SiteId | None, now: int, quota
     owner, gone, ended = found[0]
     if site is not None:
         check_owner(owner, site, bool(gone))
-    elif gone or ended:
-        raise GoneError
     before = rows_of(
         con, "SELECT i, digest FROM messages WHERE mb = ? AND run = ? AND slot = ?", mb, run, slot
     )
     for i, other in before:
         if other == digest:
             return Posted(i, SiteId(owner), new=False)
+    if site is None and (gone or ended):
+        raise GoneError
     if len(before) >= SLOT_CAPS[slot]:
         raise DifferentError
     _check_box(con, mb, slot, phone=site is None, now=now)

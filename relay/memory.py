@@ -292,19 +292,19 @@ class MemoryMeta:
         box = self._box(mb)
         if site is not None:
             check_owner(box.owner, site, box.gone)
-        elif box.gone or box.hello.ended:
-            raise GoneError
-        found = box.slots[run, slot]
+        found = box.slots.get((run, slot), [])
         for i, (other, _, _) in enumerate(found):
             if other == digest:
                 return Posted(i, box.owner, new=False)
+        if site is None and (box.gone or box.hello.ended):
+            raise GoneError
         if len(found) >= SLOT_CAPS[slot]:
             raise DifferentError
         box.check_room(slot, site is None, now)
         i = len(found)
         if site is None:
             self._add_letter(box.owner, Letter(0, now, b"", body, mb, run, slot, i))
-        found.append((digest, body, now))
+        box.slots[run, slot].append((digest, body, now))
         return Posted(i, box.owner, new=True)
 
     async def message(self, mb: str, run: str, slot: int, i: int) -> bytes | None:

@@ -189,9 +189,12 @@ async def _transfer(demo: Demo, source: Path, headless: bool, *, kept: bool) -> 
     follower.tell(view)  # before anybody can answer: then the link is gone
     async with _phone(demo, view, headless):
         end = await _watch(demo, view, follower)
-    if end.state != "COMPLETE":
-        return EXIT.get(end.state, 1)
-    return await _verdict(demo, source, end, headless, kept=kept)
+    code = EXIT.get(end.state, 1)
+    if end.state == "COMPLETE":
+        code = await _verdict(demo, source, end, kept=kept)
+    if not headless:
+        await _linger(speaker)
+    return code
 
 
 async def _offer(demo: Demo, study: str) -> TransferView:
@@ -262,19 +265,23 @@ async def _arrived(demo: Demo, tid: str) -> TransferView | None:
         return None
 
 
-async def _verdict(demo: Demo, source: Path, end: TransferView, headless: bool, *, kept: bool) -> int:
+async def _verdict(demo: Demo, source: Path, end: TransferView, *, kept: bool) -> int:
     same, of, sentence = await demo.pacs.compare(source)
     demo.speaker.event("compared", sentence, same=same, of=of)
     if kept:
         demo.speaker.event("kept", f"Each party's data is in {demo.base}.", folder=str(demo.base))
     if same != of or of == 0:
         return 1
-    if not headless and not demo.speaker.json and sys.stdin.isatty():
+    return 0 if end.gaps == 0 else 3
+
+
+async def _linger(speaker: Speaker) -> None:
+    """However it ended, the person's phone has yet to hear of it."""
+    if not speaker.json and sys.stdin.isatty():
         print("The pages stay open until you press Enter.")
         await asyncio.to_thread(sys.stdin.readline)
-    elif not headless:
+    else:
         await asyncio.sleep(_LINGER)
-    return 0 if end.gaps == 0 else 3
 
 
 async def _phantom(folder: Path) -> Path:

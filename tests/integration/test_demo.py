@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.drill import Phone
 from clients.gateway.dicom.header import read_header
 from tests.dicom_kit import storescp
 from tests.peers import need
@@ -117,6 +118,9 @@ async def test_without_headless_somebody_must_answer(tmp_path: Path) -> None:
     offer = await demo.event("offered")
     done = await command("phone", offer["link"], "--pin", offer["pin"], "--deny")
     assert done.code == 0
+    await demo.event("denied")
+    async with Phone(offer["link"], offer["pin"]) as late:  # a phone that was slow to ask how it ended
+        assert (await late.ask()).state == "DENIED"
     assert await demo.end() == 4
     assert demo.events[-1]["event"] == "denied"
 

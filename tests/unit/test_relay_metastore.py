@@ -380,6 +380,8 @@ class TestMailboxes:
         assert await store.hello(MB) == b"ended"
         with pytest.raises(GoneError):
             await put(store, 3, b"m3")
+        again = await store.put_message(MB, RUN, 1, b"m1", digest(b"m1"), None, NOW)
+        assert (again.i, again.new) == (0, False), "a phone that did not hear that it was taken is told so"
         await put(store, 2, b"m2", site=S)
         assert await store.message(MB, RUN, 2, 0) == b"m2"
         with pytest.raises(GoneError):
