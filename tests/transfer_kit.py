@@ -24,7 +24,7 @@ from transfer.door import PhoneDoor, SiteDoor
 from transfer.errors import TransferError
 from transfer.ids import BlobKey, Cid, ContentKey, Digest, Kid, PublicKey, Tid
 from transfer.mailbox import Hello, Question
-from transfer.messages import Grant, Message, Offer, encode, sign_message
+from transfer.messages import Attest, Grant, Message, Offer, Override, encode, sign_message
 from transfer.prekeys import PrekeyPair
 from transfer.sites import Identity
 from transfer.summary import Summary, make_summary, summary_hash
@@ -106,6 +106,23 @@ def a_grant(**changes: Any) -> Grant:
 GRANT = a_grant()
 GRANT_TEXT = sign_message(GRANT, PHONE)
 H_GRANT = jws.digest(GRANT_TEXT)
+
+
+def an_attestation(**changes: Any) -> Attest:
+    """Two clinicians of S vouch for that offer, with `changes`."""
+    fields: dict[str, Any] = {
+        "v": 1, "tid": TID, "offer": H_OFFER, "by": ["dr.quill", "rn.marsh"], "reason": "unconscious, nobody with them",
+        "iat": NOW + 60,
+    }  # fmt: skip
+    return Attest(**{**fields, **changes})
+
+
+def an_override(**changes: Any) -> Override:
+    """One clinician of S decides on that offer, with `changes`."""
+    fields: dict[str, Any] = {
+        "v": 1, "tid": TID, "offer": H_OFFER, "by": ["dr.quill"], "reason": "helicopter leaves now", "iat": NOW + 60
+    }  # fmt: skip
+    return Override(**{**fields, **changes})
 
 
 def payload(message: msgspec.Struct, **changes: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ field, a wrong type, a number out of its range or a version other than 1 is refu
 
     prekey    R's hybrid key for releases      grant     the person's yes or no
     offer     one study to one destination     release   the content key, sealed to R
+    attest    two clinicians' word for it      override  one clinician's, in an emergency
     manifest  what the packs hold (a chain)    receipt   what R's PACS holds
     close     an end without a study           ack       ends the other side's outbox entry
     card      a site, for pairing              request   a site's call to the relay
@@ -34,6 +35,11 @@ Uid = Annotated[str, Meta(pattern=r"^[0-9.]{1,64}\Z")]
 
 Reason = Literal["transfer", "consult", "drill"]
 Relation = Literal["self", "parent", "spouse", "child", "relative", "guardian", "poa", "other"]
+ReleaseType = Literal["patient", "attest", "override"]
+StaffId = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+"""How S names one of its staff: the name they sign in with."""
+Words = Annotated[str, Meta(max_length=300, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+"""A reason, as staff wrote it, on one line."""
 CloseState = Literal["DENIED", "EXPIRED", "REVOKED", "DIVERTED", "DECLINED"]
 CloseWhy = Literal[
     "", "version", "header", "signature", "size", "unknown-site", "not-for-me", "expired", "clock",
@@ -112,6 +118,36 @@ class Grant(Message, frozen=True, forbid_unknown_fields=True):
             raise ValueError("by")
 
 
+class Attest(Message, frozen=True, forbid_unknown_fields=True):
+    """G where nobody can be asked: two members of S's staff vouch for the transfer (protocol s. 8)."""
+
+    NAME: ClassVar[str] = "attest"
+    CAP: ClassVar[int] = 2048
+
+    tid: Tid
+    offer: Digest
+    by: Annotated[list[StaffId], Meta(min_length=2, max_length=2)]
+    reason: Words
+    iat: Time
+
+    def __post_init__(self) -> None:
+        if self.by[0] == self.by[1]:
+            raise ValueError("by")
+
+
+class Override(Message, frozen=True, forbid_unknown_fields=True):
+    """G in an emergency: one member of S's staff decides, with a reason (protocol s. 8)."""
+
+    NAME: ClassVar[str] = "override"
+    CAP: ClassVar[int] = 2048
+
+    tid: Tid
+    offer: Digest
+    by: Annotated[list[StaffId], Meta(min_length=1, max_length=1)]
+    reason: Words
+    iat: Time
+
+
 class Release(Message, frozen=True, forbid_unknown_fields=True):
     """L: the content key and the grant, sealed to one pre-key of R."""
 
@@ -122,11 +158,15 @@ class Release(Message, frozen=True, forbid_unknown_fields=True):
     offer: Digest
     grant: Digest
     pk: PublicKey
-    type: Literal["patient", "attest", "override"]
+    type: ReleaseType
     r: SiteId
     kid: Kid
     sealed: BlobKey
     iat: Time
+
+    def __post_init__(self) -> None:
+        if self.type != "patient" and self.pk != bytes(32):
+            raise ValueError("pk")
 
 
 class PackEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -3,7 +3,8 @@ file.
 
 S makes a release L only if, in one transaction,
 
-- the grant G is signed by the key of a handshake run that proved the PIN, says `approve`, and names this offer;
+- the grant G names this offer and says yes: signed by the key of a handshake run that proved the PIN, or by S
+  itself for its staff (`attest`: two of them; `override`: one). G is of the type that L names (s. 8);
 - the offer is still OFFERED and has not run out by S's own clock;
 - the pre-key is valid and signed by the pinned key of the offer's destination.
 
@@ -13,10 +14,10 @@ R opens only if, in this order, stopping at the first failure and never in part,
 key is one that this site still has; 3. L names exactly this O (by hash), and the times fit: O not from the
 future, L made before O ran out, here not later than 48 h after; 4. this offer was not used before (the same
 L again is the same answer); 5. the sealed part opens with the pre-key, bound to tid, H(O) and H(G); 6. the
-G inside is the one L names; it is signed by the run's key, says `approve`, and names this O.
+G inside is the one L names; for staff's types this site has allowed them of this peer; G is signed by the
+run's key, or by the sender for its staff, says `approve`, and names this O.
 
-Grants by attestation and override, and child offers, have their place in the messages and are refused by
-name here.
+Child offers have their place in the messages and are refused by name here.
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ from transfer.errors import (
 from transfer.ids import BlobKey, ContentKey, Digest, Kid, PublicKey, SiteId, Tid
 from transfer.messages import (
     Ack,
+    Attest,
     Close,
     Grant,
     Offer,
+    Override,
     Receipt,
     Release,
+    ReleaseType,
     open_message,
     sign_message,
 )
@@ -56,6 +60,10 @@ SKEW = 600
 """Seconds that an offer may come from R's future."""
 KEEP = 48 * 3600
 """Seconds past the offer's end in which R still takes a first release."""
+NO_RUN = PublicKey(bytes(32))
+"""In the place of vP where no phone had a part in it."""
+AnyGrant = Grant | Attest | Override
+"""G: the person's, or staff's in their place."""
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -65,12 +73,16 @@ class Pin(msgspec.Struct, frozen=True):
     attest: bool = False
     override: bool = False
 
+    def allows(self, kind: ReleaseType) -> bool:
+        """Whether a release of this type may open here."""
+        return {"patient": True, "attest": self.attest, "override": self.override}[kind]
+
 
 class Opened(msgspec.Struct, frozen=True):
     """What a verified release gives."""
 
     key: ContentKey
-    grant: Grant
+    grant: AnyGrant
     grant_text: str
     release: Release
 
@@ -83,12 +95,32 @@ def release_info(tid: Tid, offer: Digest, grant: Digest) -> bytes:
     return b"tt1/release" + tid + offer + grant
 
 
-def check_grant(grant: str, *, vp: PublicKey, offer_text: str, offer: Offer) -> Grant:
-    """G, if the run's key signed it for this offer. Raises a `PeerError`."""
-    message = open_message(Grant, grant, vp)
+def check_grant(
+    text: str, *, kind: ReleaseType = "patient", vp: PublicKey, offer_text: str, offer: Offer
+) -> AnyGrant:
+    """G of this type, for this offer, signed by the one key that may: the run's (`vp`) for `patient`, else S's own.
+    Raises a `PeerError`.
+    """
+    message: AnyGrant
+    if kind == "patient":
+        message = open_message(Grant, text, vp)
+    elif kind == "attest":
+        message = open_message(Attest, text, offer.s)
+    else:
+        message = open_message(Override, text, offer.s)
     if message.tid != offer.tid or message.offer != jws.digest(offer_text):
         raise HashError
     return message
+
+
+def says_yes(grant: AnyGrant) -> bool:
+    """Whether G permits. There is no attestation or override that says no."""
+    return not isinstance(grant, Grant) or grant.d == "approve"
+
+
+def rung_of(grant: AnyGrant) -> str:
+    """Who decided: `patient`, `proxy`, `attest` or `override`."""
+    return grant.by if isinstance(grant, Grant) else grant.NAME
 
 
 def make_release(
@@ -97,14 +129,17 @@ def make_release(
     offer_text: str,
     offer: Offer,
     grant_text: str,
-    vp: PublicKey,
+    kind: ReleaseType = "patient",
+    vp: PublicKey = NO_RUN,
     prekey_text: str,
     content_key: ContentKey,
     now: int,
 ) -> str:
-    """L. Raises a `PeerError` where one of S's rules does not hold; the caller commits it before it sends it."""
-    grant = check_grant(grant_text, vp=vp, offer_text=offer_text, offer=offer)
-    if grant.d != "approve":
+    """L. Raises a `PeerError` where one of S's rules does not hold; the caller commits it before it sends it. Whether
+    staff may decide is the caller's policy; that nobody said no, its table.
+    """
+    grant = check_grant(grant_text, kind=kind, vp=vp, offer_text=offer_text, offer=offer)
+    if not says_yes(grant):
         raise DecidedError
     if now >= offer.exp:
         raise ExpiredError
@@ -116,7 +151,7 @@ def make_release(
         prekey.pk, content_key + grant_text.encode("ascii"), release_info(offer.tid, h_offer, h_grant)
     )
     release = Release(
-        v=1, tid=offer.tid, offer=h_offer, grant=h_grant, pk=vp, type="patient",
+        v=1, tid=offer.tid, offer=h_offer, grant=h_grant, pk=vp, type=kind,
         r=offer.r, kid=offer.kid, sealed=BlobKey(sealed), iat=now,
     )  # fmt: skip
     return sign_message(release, key)
@@ -182,10 +217,10 @@ def open_release(
     grant_text = plain[32:].decode("ascii", "replace")
     if not grant_text.isascii() or jws.digest(grant_text) != release.grant:
         raise HashError
-    if release.type != "patient":
-        raise GrantTypeError  # attestation and override are not part of this version
-    grant = check_grant(grant_text, vp=release.pk, offer_text=offer_text, offer=offer)
-    if grant.d != "approve":
+    if not pin.allows(release.type):
+        raise GrantTypeError
+    grant = check_grant(grant_text, kind=release.type, vp=release.pk, offer_text=offer_text, offer=offer)
+    if not says_yes(grant):
         raise DecidedError
     return Opened(content_key, grant, grant_text, release)
 

@@ -16,8 +16,11 @@ P   lives in the page's memory: `transfer.door.PHONE` is its handshake, `PHONE_P
 
 Relay   a mailbox is OPEN, then a TOMBSTONE, then gone; a pack is ABSENT, STORED, GONE.
 
-Events of later versions (attestation, override, diversion, additions, the other doors) are in `LATER`: they
-are refused by name with `NotYetError`.
+`approve`, `attest` and `override` are three ways to one release, and the first decision counts: no way leads
+from a person's no to any of them.
+
+Events of later versions (diversion, additions, the other doors) are in `LATER`: they are refused by name
+with `NotYetError`.
 """
 
 from __future__ import annotations
@@ -46,6 +49,8 @@ SENDER: Final[Table] = {
     ("PREPARING", "offer"): Step("OFFERED", ("hello", "queue-offer")),
     ("PREPARING", "stop"): Step("REVOKED", ("erase-keys", "delete-packs")),
     ("OFFERED", "approve"): Step("RELEASED", ("store-grant", "queue-release")),
+    ("OFFERED", "attest"): Step("RELEASED", ("store-grant", "queue-release", "audit")),
+    ("OFFERED", "override"): Step("RELEASED", ("store-grant", "queue-release", "audit")),
     ("OFFERED", "deny"): Step("DENIED", _END),
     ("OFFERED", "expire"): Step("EXPIRED", _END),
     ("OFFERED", "stop"): Step("REVOKED", _END),
@@ -107,7 +112,7 @@ PHONE_PAGES: Final[Table] = {
     ("RECEIPT", "stop"): Step("SENT"),
 }
 
-LATER: Final = frozenset({"divert", "close-DIVERTED", "attest", "override", "add", "voice", "staff-scan"})
+LATER: Final = frozenset({"divert", "close-DIVERTED", "add", "voice", "staff-scan"})
 """Events that this version refuses by name."""
 
 OPEN_SENDER: Final = ("PREPARING", "OFFERED", "RELEASED")

@@ -25,6 +25,8 @@ from tests.transfer_kit import (
     K,
     R,
     S,
+    an_attestation,
+    an_override,
     fixed,
     no_pair,
     pair_of,
@@ -87,7 +89,8 @@ MANIFEST = Manifest(
     end=True, total=2,
 )  # fmt: skip
 EXAMPLES: list[Message] = [
-    OFFER, GRANT, MANIFEST, decode(jws.unverified_payload("release", RELEASE_TEXT, Release.CAP), Release),
+    OFFER, GRANT, an_attestation(), an_override(), MANIFEST,
+    decode(jws.unverified_payload("release", RELEASE_TEXT, Release.CAP), Release),
     peek(Prekey, PREKEY), peek(Card, CARD_TEXT), peek(Request, REQUEST_TEXT), Ack(v=1, of=DIGEST),
     Close(v=1, tid=TID, offer=H_OFFER, state="DENIED", why="", iat=NOW),
     Receipt(
@@ -183,7 +186,7 @@ def _sealed(data: bytes) -> None:
         prekey=pair_of,
         used=None,
     )
-    assert opened.grant.d == "approve"
+    assert release.says_yes(opened.grant)
     assert opened.grant.offer == H_OFFER
 
 

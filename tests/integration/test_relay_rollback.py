@@ -53,7 +53,9 @@ async def enrolled(tmp_path: Path) -> Story:
     story = Story(tmp_path)
     async with story.life() as (bench, s, r):
         for site in (s, r):
-            enroll(bench.data, site.card(), clock=lambda: story.now)  # it counts on from its clock, as a start does
+            enroll(
+                bench.data, site.card(), clock=lambda: story.now
+            )  # it counts on from its clock, as a start does
     return story
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,10 +23,13 @@ from tests.transfer_world.wire import Letter, Pack, Post
 from tests.transfer_world.world import Tab, World
 from transfer import jws
 from transfer.encoding import b64
-from transfer.ids import BlobKey, PublicKey
+from transfer.ids import BlobKey, ContentKey, PublicKey
 from transfer.messages import Close, Receipt, Release, encode, peek, sign_message
+from transfer.release import Pin
 
 _RUNS = int(os.environ.get("RUNS", "10000")) if os.environ.get("SOAK") else 200
+PINS = [(), ("attest",), ("attest", "override")]
+"""What R's pin of S may allow."""
 SKEWS = [0, 0, 0, -599, -601, 599, 601, 3600]
 
 
@@ -35,9 +38,9 @@ class Transfers(RuleBasedStateMachine):
 
     PICK = st.integers(0, 10**6)
 
-    @initialize(s=st.sampled_from(SKEWS), r=st.sampled_from(SKEWS))
-    def begin(self, s: int, r: int) -> None:
-        self.w = World(s, r)
+    @initialize(s=st.sampled_from(SKEWS), r=st.sampled_from(SKEWS), allow=st.sampled_from(PINS))
+    def begin(self, s: int, r: int, allow: tuple[str, ...]) -> None:
+        self.w = World(s, r, allow=allow)
 
     def _one(self, heap: list[Any], pick: int) -> Any:
         return heap[pick % len(heap)]
@@ -107,7 +110,7 @@ class Transfers(RuleBasedStateMachine):
         h = jws.digest(row.offer)
         if kind == "release":
             forged = Release(
-                v=1, tid=row.tid, offer=h, grant=h, pk=PublicKey(OTHER.site), type="override", r=R.site, kid=PAIR.kid,
+                v=1, tid=row.tid, offer=h, grant=h, pk=PublicKey(bytes(32)), type="override", r=R.site, kid=PAIR.kid,
                 sealed=BlobKey(bytes(1300)), iat=self.w.now,
             )  # fmt: skip
             self.w.r.post(sign_message(forged, OTHER.key))
@@ -174,6 +177,11 @@ class Transfers(RuleBasedStateMachine):
         if (rows := self.w.s.open_rows()) and sure == 0:
             self.w.s.stop(self._one(rows, pick))
 
+    @rule(pick=PICK, kind=st.sampled_from(["attest", "override"]))
+    def staff_decide(self, pick: int, kind: Literal["attest", "override"]) -> None:
+        """Before, after and beside whatever the person says."""
+        self.w.staff_decide(self._one(self.w.rows, pick), kind)
+
     @rule(pick=PICK)
     def staff_reopen(self, pick: int) -> None:
         if rows := [row for row in self.w.rows if row.state == "OFFERED"]:
@@ -231,6 +239,34 @@ def test_a_no_is_final() -> None:
     world.check()
 
 
+@pytest.mark.parametrize("kind", ["attest", "override"])
+def test_staff_s_word_opens_where_r_allows_it_and_never_after_a_no(
+    kind: Literal["attest", "override"],
+) -> None:
+    world = World(allow=(kind,))
+    world.settle()
+    row = world.rows[0]
+    world.staff_decide(row, kind)
+    world.settle()
+    assert row.state == world.r.rows[row.tid].state == "COMPLETE"
+    _yes(world, 1, "deny")
+    world.staff_decide(world.rows[1], kind)
+    world.settle()
+    assert world.rows[1].state == world.r.rows[world.rows[1].tid].state == "DENIED"
+    world.check()
+
+
+def test_staff_s_word_is_declined_where_r_does_not_allow_it() -> None:
+    world = World(allow=("attest",))
+    world.settle()
+    row = world.rows[0]
+    world.staff_decide(row, "override")
+    world.settle()
+    assert world.r.rows[row.tid].state == "DECLINED"
+    assert (row.state, row.key) == ("PARTIAL", None)
+    world.check()
+
+
 def test_five_guesses_lock_and_a_new_code_opens_again() -> None:
     world = World()
     world.settle()
@@ -262,6 +298,18 @@ class _ForgetsUsed(Receiver):
             row.state = "SEEN"
 
 
+class _ForgetsTheNo(Sender):
+    def staff_decide(self, row: Send, kind: Literal["attest", "override"]) -> None:
+        row.state, row.key = "OFFERED", ContentKey(bytes(32))
+        super().staff_decide(row, kind)
+
+
+class _AllowsAll(Receiver):
+    def post(self, text: str) -> None:
+        self.pin = Pin(S.site, attest=True, override=True)
+        super().post(text)
+
+
 class _TrustsReceipts(Sender):
     def _receipt(self, text: str) -> None:
         row = self.rows[peek(Receipt, text).tid]
@@ -284,6 +332,17 @@ def _replay(world: World) -> None:
         world.deliver_post(post)
 
 
+def _attest_after_no(world: World) -> None:
+    _yes(world, d="deny")
+    world.staff_decide(world.rows[0], "attest")
+
+
+def _override(world: World) -> None:
+    world.settle()
+    world.staff_decide(world.rows[0], "override")
+    world.settle()
+
+
 def _invent(world: World) -> None:
     row = world.rows[0]
     lie = Receipt(
@@ -298,6 +357,8 @@ def _invent(world: World) -> None:
     [
         ({"sender": _ForgetsTries}, _guess),
         ({"receiver": _ForgetsUsed}, _replay),
+        ({"sender": _ForgetsTheNo}, _attest_after_no),
+        ({"receiver": _AllowsAll}, _override),
         ({"sender": _TrustsReceipts}, _invent),
     ],
 )

@@ -16,18 +16,19 @@ from transfer.manifest import Chain
 from transfer.messages import Close, Offer, Receipt, Release, name_of, peek, sign_message
 from transfer.packs import SIZES, open_pack
 from transfer.prekeys import PrekeyPair
-from transfer.release import KEEP, Pin, accept_close, accept_offer, open_release
+from transfer.release import KEEP, Pin, accept_close, accept_offer, open_release, says_yes
 from transfer.states import RECEIVER, step
 from transfer.stream import Assembler
 
 
 class Opening(NamedTuple):
-    """R opened a study."""
+    """R opened a study: by whose word, and what that word was."""
 
     tid: Tid
     offer: Digest
     vp: PublicKey
-    d: str
+    kind: str
+    yes: bool
 
 
 @dataclass
@@ -47,8 +48,8 @@ class Receive:
 class Receiver:
     """R."""
 
-    def __init__(self, clock: Callable[[], int], pair: PrekeyPair) -> None:
-        self.clock, self.pair = clock, pair
+    def __init__(self, clock: Callable[[], int], pair: PrekeyPair, pin: Pin) -> None:
+        self.clock, self.pair, self.pin = clock, pair, pin
         self.rows: dict[Tid, Receive] = {}
         self.used: dict[Tid, Digest] = {}
         self.waiting: list[str] = []
@@ -79,7 +80,7 @@ class Receiver:
         if tid in self.rows:
             return
         try:
-            offer = accept_offer(text, pin=Pin(S.site), me=R.site, now=self.clock(), prekey=self._pair)
+            offer = accept_offer(text, pin=self.pin, me=R.site, now=self.clock(), prekey=self._pair)
         except PeerError as why:
             jws.verify(Offer.NAME, text, S.site, Offer.CAP)
             self._decline(tid, text, why.code)
@@ -109,7 +110,7 @@ class Receiver:
             opened = open_release(
                 text,
                 row.offer,
-                pin=Pin(S.site),
+                pin=self.pin,
                 me=R.site,
                 now=self.clock(),
                 prekey=self._pair,
@@ -126,7 +127,15 @@ class Receiver:
         self.used[tid] = jws.digest(text)
         row.state = step(RECEIVER, row.state, "release").to
         row.key, row.grant = opened.key, opened.grant_text
-        self.openings.append(Opening(tid, jws.digest(row.offer), opened.release.pk, opened.grant.d))
+        self.openings.append(
+            Opening(
+                tid,
+                jws.digest(row.offer),
+                opened.release.pk,
+                opened.release.type,
+                says_yes(opened.grant),
+            )
+        )
         self.deliver(tid)
 
     def _decline(self, tid: Tid, offer: str, code: str) -> None:

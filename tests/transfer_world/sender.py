@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.transfer_kit import R, S
+from tests.transfer_kit import R, S, an_attestation, an_override
 from tests.transfer_world.wire import Letter, Pack, Post
 from transfer import jws, tries
 from transfer.channel import Channel, ChannelState
@@ -37,6 +37,7 @@ from transfer.messages import (
     Offer,
     PackEntry,
     Receipt,
+    ReleaseType,
     SeriesEntry,
     encode,
     name_of,
@@ -45,7 +46,7 @@ from transfer.messages import (
 )
 from transfer.packs import seal_pack
 from transfer.prekeys import read_prekey
-from transfer.release import accept_close, accept_receipt, make_release
+from transfer.release import NO_RUN, accept_close, accept_receipt, make_release
 from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
 from transfer.summary import Summary, make_summary, summary_hash
 
@@ -186,6 +187,25 @@ class Sender:
             row.reopens, row.q, row.pin = row.reopens + 1, self.random(16), f"{row.reopens + 1}{row.pin[1:]}"
             self._hello(row)
 
+    def staff_decide(self, row: Send, kind: Literal["attest", "override"]) -> None:
+        """What staff decide in the person's place. The table refuses what comes after an end or a decision."""
+        now = self.clock()
+        after = step(SENDER, row.state, kind)
+        if now >= row.exp:
+            return
+        made = an_attestation if kind == "attest" else an_override
+        text = sign_message(made(tid=row.tid, offer=jws.digest(row.offer), iat=now), S.key)
+        self._release(row, text, kind, NO_RUN, now)
+        row.state, row.grant = after.to, text
+
+    def _release(self, row: Send, grant: str, kind: ReleaseType, vp: PublicKey, now: int) -> None:
+        assert row.key is not None
+        row.release = make_release(
+            key=S.key, offer_text=row.offer, offer=peek(Offer, row.offer), grant_text=grant, kind=kind, vp=vp,
+            prekey_text=row.prekey, content_key=row.key, now=now,
+        )  # fmt: skip
+        self.outbox.append(Post("R", row.release))
+
     def tick(self) -> None:
         for row in self.rows.values():
             if row.state == "OFFERED" and self.clock() >= row.exp:
@@ -307,13 +327,8 @@ class Sender:
         if now >= row.exp:
             return "expired"
         if grant.d == "approve":
-            assert row.key is not None
-            release = make_release(
-                key=S.key, offer_text=row.offer, offer=peek(Offer, row.offer), grant_text=text, vp=run.vp,
-                prekey_text=row.prekey, content_key=row.key, now=now,
-            )  # fmt: skip
-            row.state, row.release = step(SENDER, row.state, "approve").to, release
-            self.outbox.append(Post("R", release))
+            self._release(row, text, "patient", run.vp, now)
+            row.state = step(SENDER, row.state, "approve").to
         row.grant, row.decided = text, Decided(grant.d, now)
         if grant.d == "deny":
             self._end(row, "deny")

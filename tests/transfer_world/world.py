@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
-from tests.transfer_kit import NOW, PAIR, R, stream
+from tests.transfer_kit import NOW, PAIR, R, S, stream
 from tests.transfer_world.receiver import Receiver
 from tests.transfer_world.sender import Crash, Send, Sender
 from tests.transfer_world.wire import Letter, Post, Relay
@@ -15,6 +16,7 @@ from transfer.errors import LocalError, PeerError
 from transfer.ids import ContentKey, Digest, PublicKey, Tid
 from transfer.links import mailbox_of
 from transfer.messages import Receipt, encode, name_of, peek
+from transfer.release import NO_RUN, Pin
 from transfer.states import TERMINAL
 
 
@@ -40,17 +42,23 @@ class World:
         s_skew: int = 0,
         r_skew: int = 0,
         *,
+        allow: tuple[str, ...] = (),
         sender: type[Sender] = Sender,
         receiver: type[Receiver] = Receiver,
     ) -> None:
         self.now = NOW
         self.relay = Relay()
         self.s = sender(lambda: self.now + s_skew, stream("S"))
-        self.r = receiver(lambda: self.now + r_skew, PAIR)
+        self.r = receiver(
+            lambda: self.now + r_skew,
+            PAIR,
+            Pin(S.site, attest="attest" in allow, override="override" in allow),
+        )
+        self.allow = allow
         self.tabs: list[Tab] = []
         self.random = stream("phones")
-        self.approved: set[tuple[Digest, PublicKey]] = set()
-        self.denied: set[tuple[Digest, PublicKey]] = set()
+        self.approved: set[tuple[Digest, PublicKey, str]] = set()
+        self.denied: set[tuple[Digest, PublicKey, str]] = set()
         self.keys: dict[Tid, ContentKey] = {}
         self.ended: dict[tuple[str, Tid], str] = {}
         self.seen = self.looked = 0
@@ -115,9 +123,18 @@ class World:
     def decide(self, tab: Tab, d: str) -> None:
         assert tab.asked is not None
         box = tab.door.decide(d, by="patient", name="", rel="self", lang="en", t=0)
-        meant = (jws.digest(self.s.rows[tab.tid].offer), tab.door.vp)
+        meant = (jws.digest(self.s.rows[tab.tid].offer), tab.door.vp, "patient")
         (self.approved if d == "approve" else self.denied).add(meant)
         self.relay.letters.append(tab.say(5, encode(box)))
+
+    def staff_decide(self, row: Send, kind: Literal["attest", "override"]) -> None:
+        """Two of S's staff attest, or one overrides."""
+        meant = (jws.digest(row.offer), NO_RUN, kind)
+        try:
+            self.s.staff_decide(row, kind)
+        except LocalError:
+            return
+        self.approved.add(meant)
 
     def deliver(self, letter: Letter) -> None:
         if letter.slot % 2:
@@ -157,8 +174,10 @@ class World:
     def _openings(self) -> None:
         openings = self.r.openings
         for opening in openings[self.seen :]:
-            assert (opening.offer, opening.vp) in self.approved, "opened without a yes to this very offer"
-            assert opening.d == "approve"
+            meant = (opening.offer, opening.vp, opening.kind)
+            assert meant in self.approved, "opened without a yes to this very offer"
+            assert opening.yes
+            assert opening.kind in ("patient", *self.allow), "opened by a type that R has not allowed"
             assert opening.offer == jws.digest(self.s.rows[opening.tid].offer)
         self.seen = len(openings)
         assert len({o.tid for o in openings}) == len(openings), "one offer was opened twice"

@@ -147,7 +147,7 @@ EVENTS: dict[str, Callable[[Parties, Tid], Awaitable[object]]] = {
 
 
 def test_every_event_of_the_table_is_here() -> None:
-    assert set(EVENTS) | {"create"} == {event for _, event in SENDER}
+    assert set(EVENTS) | {"create", "attest", "override"} == {event for _, event in SENDER}
     assert set(STATES) == {after.to for after in SENDER.values()}
 
 

@@ -24,7 +24,9 @@ from tests.transfer_kit import (
     R,
     S,
     a_grant,
+    an_attestation,
     an_offer,
+    an_override,
     fixed,
     payload,
     refused,
@@ -36,6 +38,7 @@ from transfer.errors import HeaderError, PeerError, SignatureError, SizeError, V
 from transfer.ids import BlobKey, Digest, Nonce, PublicKey, SiteId
 from transfer.messages import (
     Ack,
+    Attest,
     Card,
     Close,
     CloseWhy,
@@ -44,6 +47,7 @@ from transfer.messages import (
     Manifest,
     Message,
     Offer,
+    Override,
     PackEntry,
     Prekey,
     Receipt,
@@ -68,6 +72,8 @@ EXAMPLES: dict[type[Message], Message] = {
     Prekey: Prekey(v=1, kid=PAIR.kid, site=R.site, pk=PAIR.public, nbf=NOW, exp=NOW + 72 * 3600),
     Offer: OFFER,
     Grant: GRANT,
+    Attest: an_attestation(),
+    Override: an_override(),
     Release: Release(
         v=1, tid=TID, offer=H_OFFER, grant=H_GRANT, pk=VP, type="patient", r=R.site, kid=PAIR.kid,
         sealed=BlobKey(fixed("sealed", 1500)), iat=NOW,
@@ -229,7 +235,13 @@ RANGES: list[tuple[type[Message], str, list[Any], list[Any]]] = [
     (Grant, "lang", ["en", "es", "es-MX"], ["", "EN", "eng", "en-us", "en_US", "en\n", "en-US-x"]),
     (Grant, "t", [0, 2**40], [-1, 2**40 + 1, 1.5]),
     (Prekey, "nbf", [0, 2**40], [-1, 2**40 + 1]),
-    (Release, "type", ["patient", "attest", "override"], ["", "voice", "PATIENT"]),
+    (Attest, "by", [["a", "b"], ["José M.", "dr@valley"]],
+     [[], ["a"], ["a", "a"], ["a", "b", "c"], ["a", ""], ["a", "x" * 65], ["a", "b\n"], ["a", 1], "ab", None]),
+    (Attest, "reason", ["x", "é" * 300], ["", "x" * 301, "a\nb", "\x00", "a\x7f", None]),
+    (Override, "by", [["a"], ["x" * 64]], [[], ["a", "b"], [""], "a"]),
+    (Override, "reason", ["x" * 300], ["", "x" * 301, "\t"]),
+    (Override, "iat", [0, 2**40], [-1, 2**40 + 1]),
+    (Release, "type", ["patient"], ["attest", "override", "", "voice", "PATIENT"]),
     (Release, "pk", [D32], [b64(bytes(31)), b64(bytes(33)), ""]),
     (Release, "sealed", ["", "AA"], ["AB", "A", "AA=="]),
     (Receipt, "state", ["PARTIAL"], ["COMPLETE", "OPENED", ""]),
@@ -300,6 +312,22 @@ def test_a_longest_grant_fits_its_cap() -> None:
     for character in ("🙂", "\x01", "\\"):
         grant = a_grant(by="proxy", rel="guardian", name=character * 80, lang="es-MX", t=2**40)
         assert open_message(Grant, sign_message(grant, PHONE), VP) == grant
+
+
+def test_the_longest_reason_fits_its_cap() -> None:
+    """300 characters of four bytes under two names of forty; names and a reason that are too long are not signed."""
+    text = sign_message(an_attestation(by=["a" * 40, "b" * 40], reason="🙂" * 300), S.key)
+    assert open_message(Attest, text, S.site).reason == "🙂" * 300
+    with pytest.raises(ValueError, match="attest over its cap"):
+        sign_message(an_attestation(by=["🙂" * 64, "é" * 64], reason="🙂" * 300), S.key)
+
+
+def test_no_phone_s_key_stands_in_a_release_that_staff_decided() -> None:
+    body = payload(EXAMPLES[Release])
+    for kind in ("attest", "override"):
+        assert decode(json.dumps({**body, "type": kind, "pk": D32}).encode(), Release).type == kind
+        with refused(HeaderError):
+            decode(json.dumps({**body, "type": kind}).encode(), Release)
 
 
 def test_a_child_offer_has_both_of_its_fields_or_none() -> None:

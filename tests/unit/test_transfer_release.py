@@ -11,6 +11,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from tests.transfer_kit import (
+    GRANT,
     GRANT_TEXT,
     H_GRANT,
     H_OFFER,
@@ -28,7 +29,9 @@ from tests.transfer_kit import (
     R,
     S,
     a_grant,
+    an_attestation,
     an_offer,
+    an_override,
     fixed,
     flip,
     no_pair,
@@ -56,10 +59,23 @@ from transfer.errors import (
     VersionError,
 )
 from transfer.ids import BlobKey, Digest, Kid, PublicKey, SiteId, Tid
-from transfer.messages import Ack, Close, Grant, Offer, Receipt, Release, open_message, sign_message
+from transfer.messages import (
+    Ack,
+    Attest,
+    Close,
+    Grant,
+    Offer,
+    Override,
+    Receipt,
+    Release,
+    ReleaseType,
+    open_message,
+    sign_message,
+)
 from transfer.prekeys import LIFE, PrekeyPair, seal_to
 from transfer.release import (
     KEEP,
+    NO_RUN,
     SKEW,
     Opened,
     Pin,
@@ -71,10 +87,19 @@ from transfer.release import (
     make_release,
     open_release,
     release_info,
+    rung_of,
 )
 
 THEN = NOW + 60
 OTHER_DIGEST = Digest(fixed("some other message"))
+
+
+EXAMPLES: dict[ReleaseType, Grant | Attest | Override] = {
+    "patient": a_grant(),
+    "attest": an_attestation(),
+    "override": an_override(),
+}
+ALL = Pin(S.site, attest=True, override=True)
 
 
 class Case:
@@ -83,7 +108,9 @@ class Case:
     def __init__(self, **changes: Any) -> None:
         self.offer: dict[str, Any] = {}
         self.offer_key, self.release_key, self.grant_key = S.key, S.key, PHONE
+        self.staff_key = S.key
         self.release: dict[str, Any] = {}
+        self.kind: ReleaseType = "patient"
         self.grant: dict[str, Any] = {}
         self.info: bytes | None = None
         self.plain: Callable[[bytes], bytes] = lambda grant: K + grant
@@ -98,11 +125,13 @@ class Case:
         """(L, O)."""
         offer = signed(Offer, payload(OFFER, **self.offer), self.offer_key)
         h_offer = jws.digest(offer)
-        grant = signed(Grant, payload(a_grant(offer=h_offer), **self.grant), self.grant_key)
+        example, key = EXAMPLES[self.kind], self.grant_key if self.kind == "patient" else self.staff_key
+        grant = signed(type(example), payload(example, **{"offer": h_offer.text, **self.grant}), key)
         h_grant = jws.digest(grant)
         info = release_info(TID, h_offer, h_grant) if self.info is None else self.info
         fields = {
-            "v": 1, "tid": TID.text, "offer": h_offer.text, "grant": h_grant.text, "pk": VP.text, "type": "patient",
+            "v": 1, "tid": TID.text, "offer": h_offer.text, "grant": h_grant.text, "type": self.kind,
+            "pk": (VP if self.kind == "patient" else NO_RUN).text,
             "r": R.site.text, "kid": PAIR.kid.text, "iat": THEN,
             "sealed": b64(seal_to(PAIR.public, self.plain(grant.encode()), info)),
         }  # fmt: skip
@@ -118,15 +147,26 @@ class Case:
 def test_an_honest_release_opens() -> None:
     opened = Case().open()
     assert opened.key == K
-    assert opened.grant.d == "approve"
+    assert opened.grant == GRANT
     assert open_message(Grant, opened.grant_text, VP) == opened.grant
     assert opened.release.type == "patient"
     assert repr(opened) == f"Opened({TID})"
 
 
+@pytest.mark.parametrize("kind", ["attest", "override"])
+def test_what_staff_decided_opens_where_the_pin_allows_that_type(kind: ReleaseType) -> None:
+    """... and no other: the types are switched on one by one."""
+    pin = Pin(S.site, attest=kind == "attest", override=kind == "override")
+    opened = Case(kind=kind, pin=pin).open()
+    assert (opened.key, opened.release.type, opened.release.pk) == (K, kind, NO_RUN)
+    assert rung_of(opened.grant) == kind
+    assert Case(pin=pin).open().release.type == "patient"
+
+
 RULES: list[tuple[str, dict[str, Any], type[TransferError]]] = [
     ("1 L by somebody else", {"release_key": OTHER.key}, SignatureError),
     ("1 O by somebody else", {"offer_key": OTHER.key}, SignatureError),
+    ("1 an override with a phone's key", {"kind": "override", "pin": ALL, "release": {"pk": VP.text}}, HeaderError),
     ("2 O names another sender", {"offer": {"s": OTHER.site.text}}, NotForMeError),
     ("2 O is for another site", {"offer": {"r": OTHER.site.text}}, NotForMeError),
     ("2 O is a child", {"offer": {"parent": OTHER_DIGEST.text, "kind": "divert"}}, VersionError),
@@ -147,8 +187,20 @@ RULES: list[tuple[str, dict[str, Any], type[TransferError]]] = [
     ("6 another grant inside", {"plain": lambda grant: K + GRANT_TEXT.encode() + b"A"}, HashError),
     ("6 bytes that are no text", {"plain": lambda grant: K + b"\xff" + grant}, HashError),
     ("6 something behind the grant", {"plain": lambda grant: K + grant + b"~" + OFFER_TEXT.encode()}, HashError),
-    ("6 attested", {"release": {"type": "attest"}}, GrantTypeError),
-    ("6 overridden", {"release": {"type": "override", "pk": b64(bytes(32))}}, GrantTypeError),
+    ("6 attested", {"kind": "attest"}, GrantTypeError),
+    ("6 overridden", {"kind": "override"}, GrantTypeError),
+    ("6 attested where only overriding is on", {"kind": "attest", "pin": Pin(S.site, override=True)}, GrantTypeError),
+    ("6 overridden where only attesting is on", {"kind": "override", "pin": Pin(S.site, attest=True)}, GrantTypeError),
+    ("6 attested by another site", {"kind": "attest", "pin": ALL, "staff_key": OTHER.key}, SignatureError),
+    ("6 overridden by R", {"kind": "override", "pin": ALL, "staff_key": R.key}, SignatureError),
+    ("6 one of the two", {"kind": "attest", "pin": ALL, "grant": {"by": ["dr.quill"]}}, HeaderError),
+    ("6 one of them twice", {"kind": "attest", "pin": ALL, "grant": {"by": ["dr.quill"] * 2}}, HeaderError),
+    ("6 attested another offer", {"kind": "attest", "pin": ALL, "grant": {"offer": OTHER_DIGEST.text}}, HashError),
+    ("6 overridden another tid", {"kind": "override", "pin": ALL, "grant": {"tid": b64(bytes(16))}}, HashError),
+    ("6 a yes in their place", {"pin": ALL, "release": {"type": "attest", "pk": NO_RUN.text}}, HeaderError),
+    ("6 an override in the place of two", {"kind": "override", "pin": ALL, "release": {"type": "attest"}}, HeaderError),
+    ("6 an override in the place of a yes",
+     {"kind": "override", "pin": ALL, "release": {"type": "patient", "pk": S.site.text}}, HeaderError),
     ("6 G by another phone", {"grant_key": SigningKey(fixed("other phone"))}, SignatureError),
     ("6 G for another phone key", {"release": {"pk": OTHER.site.text}}, SignatureError),
     ("6 G under no key", {"release": {"pk": b64(bytes(32))}}, SignatureError),
@@ -315,6 +367,21 @@ def test_s_makes_what_r_opens() -> None:
     assert opened.release.pk == VP
 
 
+@pytest.mark.parametrize("kind", ["attest", "override"])
+def test_s_makes_what_r_opens_for_staff_too(kind: ReleaseType) -> None:
+    text = sign_message(EXAMPLES[kind], S.key)
+    made = _make(grant_text=text, kind=kind, vp=NO_RUN)
+    opened = open_release(made, OFFER_TEXT, pin=ALL, me=R.site, now=THEN, prekey=pair_of, used=None)
+    assert (opened.key, opened.grant, opened.grant_text) == (K, EXAMPLES[kind], text)
+    for changes, error in (
+        ({"grant_text": sign_message(EXAMPLES[kind], PHONE)}, SignatureError),
+        ({"grant_text": GRANT_TEXT}, HeaderError),
+        ({"now": OFFER.exp}, ExpiredError),
+    ):
+        with refused(error):
+            _make(**{"grant_text": text, "kind": kind, "vp": NO_RUN, **changes})
+
+
 def test_a_release_shows_neither_key_nor_grant() -> None:
     """The relay carries it: K and a proxy's name are in the sealed part only."""
     grant = sign_message(a_grant(by="proxy", rel="parent", name="Josefina Quill"), PHONE)
@@ -368,7 +435,7 @@ def test_the_answer_to_an_old_question_comes_first() -> None:
 def test_check_grant_takes_either_decision() -> None:
     for d in ("approve", "deny"):
         text = sign_message(a_grant(d=d), PHONE)
-        assert check_grant(text, vp=VP, offer_text=OFFER_TEXT, offer=OFFER).d == d
+        assert check_grant(text, vp=VP, offer_text=OFFER_TEXT, offer=OFFER) == a_grant(d=d)
 
 
 # ---- R takes O

@@ -118,11 +118,20 @@ def _ways(table: Table, to: str) -> set[tuple[str, str]]:
     return {at for at, after in table.items() if after.to == to and at[0] != to}
 
 
-def test_there_is_one_way_to_a_release_and_one_to_an_opened_study() -> None:
-    assert _ways(SENDER, "RELEASED") == {("OFFERED", "approve")}
+def test_one_state_leads_to_a_release_and_one_to_an_opened_study() -> None:
+    """A no, an end or a release is no place from which anybody could still decide."""
+    assert _ways(SENDER, "RELEASED") == {("OFFERED", by) for by in ("approve", "attest", "override")}
     assert _ways(RECEIVER, "OPENED") == {("SEEN", "release")}
     assert _ways(SENDER, "COMPLETE") == {("RELEASED", "receipt-complete")}
     assert _ways(RECEIVER, "COMPLETE") == {("OPENED", "delivered")}
+
+
+def test_what_staff_decide_is_always_audited() -> None:
+    for event in ("attest", "override"):
+        assert {*step(SENDER, "OFFERED", event).effects} == {
+            *step(SENDER, "OFFERED", "approve").effects,
+            "audit",
+        }
 
 
 def test_keys_go_with_every_end() -> None:

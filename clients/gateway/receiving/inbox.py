@@ -36,7 +36,7 @@ from transfer.errors import (
 )
 from transfer.ids import Digest, SiteId, Tid
 from transfer.messages import Close, CloseWhy, Manifest, Offer, Receipt, Release, peek, sign_message
-from transfer.release import KEEP, accept_close, accept_offer, make_ack, open_release
+from transfer.release import KEEP, accept_close, accept_offer, make_ack, open_release, rung_of
 from transfer.sites import Identity
 from transfer.states import OPEN_RECEIVER, RECEIVER, TERMINAL, step
 
@@ -194,7 +194,7 @@ class Inbox:
             (step(RECEIVER, "SEEN", "release").to, text, self._vault.seal("content-key", opened.key),
              self._vault.seal("grant", opened.grant_text.encode()), now, tid),
         )  # fmt: skip
-        audit.record(con, "sender", "incoming.opened", tid.hex(), opened.grant.by, now)
+        audit.record(con, "sender", "incoming.opened", tid.hex(), rung_of(opened.grant), now)
 
     def _refuse(self, con: Con, text: str, tid: Tid, peer: SiteId, why: TransferError, now: int) -> None:
         """L (or a close for an offer that was refused): kept for staff, acknowledged, and L is declined, once."""
