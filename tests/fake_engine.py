@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from clients.gateway.clock import Clock, Signal, SystemClock
 from clients.gateway.console.staff import hash_password
-from clients.gateway.dicom.person import Person, read_person
+from clients.gateway.dicom.person import Person, read_person, shown_name
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.receiving.claim import Claim
 from clients.gateway.receiving.comparing import compare
@@ -38,9 +38,9 @@ from clients.gateway.views import (
 )
 from clients.gateway.whose import (
     Candidate,
+    ChangeView,
     ComparisonView,
     IdentityView,
-    MergeView,
     SenderView,
     WorklistItem,
     WorklistView,
@@ -212,8 +212,9 @@ class FakeEngine(FakeArchive):
             what="CT, Trauma head to pelvis, 2026-11-24",
         )  # fmt: skip
         nothing: dict[str, Any] = {
-            "state": "waits", "how": "", "filed_id": "", "filed_issuer": "", "by": "", "at": 0, "sender": sender,
-            "until": self.clock.now() + 600, "worklist": True, "merge": None, "others": 0,
+            "state": "waits", "how": "", "filed_id": "", "filed_issuer": "",
+            "now_id": values.get("filed_id", ""), "now_issuer": "", "by": "", "at": 0, "sender": sender,
+            "until": self.clock.now() + 600, "worklist": True, "changes": [], "others": 0,
             "sentence": "Nothing is stored yet: somebody here has to say who this patient is.",
         }  # fmt: skip
         self.whose[tid] = IdentityView(**{**nothing, **values})
@@ -221,7 +222,7 @@ class FakeEngine(FakeArchive):
 
     def _show_who(self, tid: str) -> None:
         view = self.whose[tid]
-        kind = "merged" if view.merge else view.how or view.state
+        kind = "corrected" if view.changes else view.how or view.state
         self.change(tid, identity=kind, filed=view.sentence)
 
     async def identity(self, tid: str) -> IdentityView:
@@ -235,7 +236,13 @@ class FakeEngine(FakeArchive):
 
     async def compare(self, tid: str, candidate: Candidate) -> ComparisonView:
         sender, person = self._both(tid, candidate)
-        return compare(sender, person).view(person, again=candidate.source == "typed")
+        view = self.whose[tid]
+        if view.state != "filed":
+            return compare(sender, person).view(person, again=candidate.source == "typed")
+        told = "update" if person.patient_id == view.now_id else "merge"
+        return compare(sender, person, ours=view.now_id != view.filed_id).view(
+            person, again=told == "merge" and candidate.source == "typed", told=told
+        )
 
     async def identify(
         self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str
@@ -247,20 +254,29 @@ class FakeEngine(FakeArchive):
             number = self._confirm(tid, candidate, confirmed).patient_id
         await self.record(actor, "incoming.identity", tid)
         self.whose[tid] = view = replace(
-            self.whose[tid], state="filed", how="match" if candidate else "prefix", filed_id=number, by=actor,
-            at=self.clock.now(), until=0, sentence=f"Filed under {number}.",
+            self.whose[tid], state="filed", how="match" if candidate else "prefix", filed_id=number, now_id=number,
+            by=actor, at=self.clock.now(), until=0, sentence=f"Filed under {number}.",
         )  # fmt: skip
         self._show_who(tid)
         return view
 
     async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
+        told = (await self.compare(tid, candidate)).told
         person = self._confirm(tid, candidate, confirmed)
-        await self.record(actor, "incoming.merge", tid)
-        merge = MergeView(
-            to_id=person.patient_id, to_issuer="", by=actor, at=self.clock.now(), state="waiting", note=""
+        await self.record(actor, f"incoming.{told}", tid)
+        name = shown_name(person.name)
+        said = (
+            f"{person.patient_id} is {name}."
+            if told == "update"
+            else f"This is our patient {person.patient_id}."
         )
+        change = ChangeView(
+            kind=told, to_id=person.patient_id, to_issuer="", to_name=name, by=actor, at=self.clock.now(),
+            state="waiting", note="", sentence=said,
+        )  # fmt: skip
+        old = self.whose[tid]
         self.whose[tid] = view = replace(
-            self.whose[tid], merge=merge, sentence=f"This is our patient {person.patient_id}."
+            old, changes=[*old.changes, change], now_id=person.patient_id, sentence=said
         )
         self._show_who(tid)
         return view

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from clients.commands.gateway import DIR
 from clients.commands.lazy import LazyGroup, Place
@@ -58,7 +59,9 @@ async def show(folder: Path, transfer: str, speaker: Speaker) -> int:
     """Say whose images TRANSFER is."""
     async with attached(folder) as engine:
         view = await engine.identity(transfer)
-    speaker.value(view, "\n".join([view.sentence, *_sender(view.sender)]))
+    speaker.value(
+        view, "\n".join([view.sentence, *(c.sentence for c in view.changes[:-1]), *_sender(view.sender)])
+    )
     return 0
 
 
@@ -178,11 +181,17 @@ async def correct(
     folder: Path, transfer: str, mrn: str, name: str, birth_date: str, sex: str, confirmed: tuple[str, ...],
     speaker: Speaker,
 ) -> int:  # fmt: skip
-    """Say who the patient of TRANSFER is, after it was stored. Nothing is sent again."""
-    if not mrn:
-        raise click.UsageError("Give --mrn.")
+    """Say who the patient of TRANSFER is, after it was stored. Nothing is sent again.
+
+    Without --mrn the number stays, and the hospital's systems learn who is behind it: give what is known.
+    """
+    if not (mrn or name or birth_date or sex):
+        raise click.UsageError("Give --mrn, or what is known of the patient: --name, --birth-date, --sex.")
     candidate = Candidate(patient_id=mrn, name=name, birth_date=birth_date, sex=sex)
     async with attached(folder) as engine:
+        if not mrn:
+            whose = await engine.identity(transfer)
+            candidate = msgspec.structs.replace(candidate, patient_id=whose.now_id, issuer=whose.now_issuer)
         keys = await _confirm(engine, transfer, candidate, confirmed)
         view = await engine.correct(transfer, candidate, keys, actor())
     return _said(speaker, view)

@@ -205,7 +205,7 @@ class GatewayEngine(ArchiveEngine):
         whose = self._rooms.reconciling.view_of(con, Tid(row["tid"]))
         return msgspec.structs.replace(
             view, waits=standing.of_receive(con, row, facts).sentence, filed=whose.sentence,
-            identity="merged" if whose.merge else whose.how or whose.state,
+            identity="corrected" if whose.changes else whose.how or whose.state,
         )  # fmt: skip
 
     async def cancel(self, tid: str, actor: str) -> TransferView:

@@ -183,7 +183,7 @@ class TransferView(View, frozen=True, kw_only=True):
     waits: str = ""
     """What an open transfer stands still for, and the next step; empty where it moves."""
     identity: str = ""
-    """R: sealed, waits (staff are to say who it is), prefix, match, as-is, merged or unknown. S: empty."""
+    """R: sealed, waits (staff are to say who it is), prefix, match, as-is, corrected or unknown. S: empty."""
     filed: str = ""
     """R: under whose number the images are, in a sentence."""
 

@@ -58,6 +58,9 @@ class ComparisonView(View, frozen=True, kw_only=True):
     """The number was typed and is to be typed once more."""
     patient_id: str
     issuer: str
+    told: str = ""
+    """After it was stored, what the hospital's systems will be told: merge (one number is another's) or update (who is
+    behind the number); before: nothing."""
 
 
 class SenderView(View, frozen=True, kw_only=True):
@@ -72,16 +75,21 @@ class SenderView(View, frozen=True, kw_only=True):
     what: str
 
 
-class MergeView(View, frozen=True, kw_only=True):
-    """What was learned of the patient afterwards."""
+class ChangeView(View, frozen=True, kw_only=True):
+    """What was learned of the patient afterwards, once."""
 
+    kind: str
+    """merge (the number is another's) or update (who is behind it)."""
     to_id: str
     to_issuer: str
+    to_name: str
     by: str
     at: int
     state: str
     """waiting, sent, failed: whether the hospital's systems were told."""
     note: str
+    sentence: str
+    """All of it in words."""
 
 
 class IdentityView(View, frozen=True, kw_only=True):
@@ -93,6 +101,9 @@ class IdentityView(View, frozen=True, kw_only=True):
     """Once it is filed: prefix, match or as-is."""
     filed_id: str
     filed_issuer: str
+    now_id: str
+    now_issuer: str
+    """Whose number it is by now: what it was filed under, or what was said afterwards and not refused."""
     by: str
     at: int
     sender: SenderView | None
@@ -100,9 +111,10 @@ class IdentityView(View, frozen=True, kw_only=True):
     """While staff are asked: when the sender's number is taken all the same; 0: never."""
     worklist: bool
     """A worklist can be searched."""
-    merge: MergeView | None
+    changes: list[ChangeView]
+    """What was said afterwards, oldest first."""
     others: int
-    """How many other transfers are filed under the same number."""
+    """How many other transfers are filed under that number, and move with it if it is another's."""
     sentence: str
     """All of it in words, with the next step."""
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import hl7
+import msgspec
 import pydicom
 import pytest
 
@@ -86,7 +87,9 @@ async def _has(world: Programs, study: str, instances: int) -> bool:
 
 
 async def test_what_staff_say_later_is_told_to_the_hospitals_systems(tmp_path: Path) -> None:
-    """From a study filed under a number of our own, by a comparison that a person confirmed, to a merge over there."""
+    """From a study filed under a number of our own, by a comparison that a person confirmed, to a merge over there;
+    then the name behind the number, as an update.
+    """
     db = Database(tmp_path / "gateway.db")
     await db.open()
     try:
@@ -101,18 +104,26 @@ async def test_what_staff_say_later_is_told_to_the_hospitals_systems(tmp_path: P
             feed = IdentityFeed(db, office.clock, "127.0.0.1", hospital.port, ends, office.changed)
             async with running(feed.run()):
                 await eventually(lambda: _told(office))
-            (message,) = (hl7.parse(text) for text in hospital.heard)
+                known = msgspec.structs.replace(SAME, name="TEST, BRAVO")
+                keys = ["birth_date", "number", "differs-name", "all"]
+                await office.reconciling.correct(TID, known, keys, "dr-lee")
+                await eventually(lambda: _told(office))
+            message, update = (hl7.parse(text) for text in hospital.heard)
         assert str(message["PID"][0][3]) == "900^^^LAKESIDE"
         assert str(message["PID"][0][5]) == "TEST^ALPHA"
         assert str(message["MRG"][0][1]) == f"{frozen.change.local.patient_id}^^^VALLEY"
-        assert ("gateway", "incoming.merge-sent", "") in await office.audit()
+        assert (str(update["MSH"][0][9]), str(update["PID"][0][3])) == ("ADT^A08^ADT_A01", "900^^^LAKESIDE")
+        assert str(update["PID"][0][5]) == "TEST^BRAVO"
+        assert {("gateway", f"incoming.{kind}-sent", "") for kind in ("merge", "update")} <= set(
+            await office.audit()
+        )
     finally:
         await db.close()
 
 
 async def _told(office: Office) -> bool:
     view = await office.reconciling.view(TID)
-    return view.merge is not None and view.merge.state == "sent"
+    return bool(view.changes) and all(c.state == "sent" for c in view.changes)
 
 
 async def test_hostile_peers_leave_the_gateway_as_it_was(tmp_path: Path) -> None:

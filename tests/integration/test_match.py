@@ -172,9 +172,17 @@ async def test_on_the_command_line_from_the_question_to_a_later_correction(
         assert (proof.code, proof.lines) == (0, [expected])
         wrong = await command("incoming", "correct", *at, "--mrn", "90\\1", "--json", *told)
         assert (wrong.code, wrong.lines[-1]["code"]) == (1, "mrn-backslash")
-        later = await command("incoming", "correct", *at, "--mrn", "901", "--json", *told)
-        assert (later.code, later.lines[0]["merge"]["to_id"]) == (0, "901")
-        assert (await world.receiver.engine.transfer(offered.tid)).identity == "merged"
+        ours = (*told, "--confirm", "all")
+        later = await command("incoming", "correct", *at, "--mrn", "901", "--json", *ours)
+        assert (later.code, later.lines[0]["changes"][0]["to_id"]) == (0, "901")
+        assert (await world.receiver.engine.transfer(offered.tid)).identity == "corrected"
+        name = ("--name", "TEST, ALPHA", "--confirm", "differs-name")
+        named = await command("incoming", "correct", *at, *name, "--json", *ours)
+        assert named.code == 0
+        assert [(c["kind"], c["to_id"]) for c in named.lines[0]["changes"]] == [
+            ("merge", "901"),
+            ("update", "901"),
+        ]
     finally:
         await control.stop()
         await world.close()

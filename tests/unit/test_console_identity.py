@@ -148,6 +148,35 @@ async def test_what_waits_and_under_what_it_was_filed_is_said_everywhere() -> No
         assert "Nobody is asked any more." in person.page.text
 
 
+async def test_who_is_behind_the_number_is_said_without_typing_it_again_and_put_right_later() -> None:
+    async with house() as built:
+        asked(
+            built,
+            name="DOE, JANE",
+            state="filed",
+            how="prefix",
+            filed_id="COUNTY2K7Q-4711",
+            sentence="Filed.",
+        )
+        built.engine.change(TID, state="COMPLETE")
+        person = await built.person("dr-lee")
+        for name in ("TEST, ALPHA", "TEST, ALFA"):
+            await person.open(PLACE)
+            assert "/identity" in str(person.page.links)
+            await person.open(f"{PLACE}/identity")
+            same = next(f for f in person.page.forms if "same" in f.fields)
+            await person.post(f"{PLACE}/candidate", {**same.fields, "name": name, "born": "1984-03-12"})
+            assert "told who the patient of COUNTY2K7Q-4711 is" in person.page.text
+            form = person.page.form(f"{PLACE}/identify")
+            assert "again" not in form.fields
+            await person.post(f"{PLACE}/identify", {k: v or "1" for k, v in form.fields.items()})
+            assert f"COUNTY2K7Q-4711 is {name}." in person.page.text
+        assert [c.kind for c in built.engine.whose[TID].changes] == ["update", "update"]
+        text = (await person.open(f"{PLACE}/identity")).text
+        assert "TEST, ALPHA" in text, "each correction adds a line"
+        assert "TEST, ALFA" in text
+
+
 @pytest.mark.parametrize("policy", ["prefix", "match", "as-is"])
 async def test_the_inbox_says_what_its_policy_does(policy: str) -> None:
     async with house() as built:
@@ -164,8 +193,9 @@ def test_when_there_is_something_to_say() -> None:
 
     assert can_correct(view(identity="prefix"))
     assert can_correct(view(identity="match", state="REVOKED"))
+    assert can_correct(view(identity="corrected"))
     for values in (
-        {"identity": "prefix", "state": "OPENED"}, {"identity": "as-is"}, {"identity": "merged"},
+        {"identity": "prefix", "state": "OPENED"}, {"identity": "as-is"},
         {"identity": "sealed"}, {"identity": "prefix", "role": "send"},
     ):  # fmt: skip
         assert not can_correct(view(**values)), values

@@ -234,12 +234,16 @@ async def test_a_later_true_identity_is_told_once_and_nothing_is_sent_again(db: 
     with pytest.raises(UnconfirmedError):
         await office.reconciling.correct(TID, SAME, ["name"], "dr-lee")
     same = msgspec.structs.replace(SAME, patient_id=frozen.change.local.patient_id)
-    with pytest.raises(GatewayError) as caught:
-        await office.reconciling.correct(TID, same, BOTH, "dr-lee")
-    assert caught.value.code == "merge-same"
+    for work in (
+        office.reconciling.correct(TID, same, BOTH, "dr-lee"),
+        office.reconciling.compare(TID, same),
+    ):
+        with pytest.raises(GatewayError) as caught:
+            await work
+        assert caught.value.code == "merge-same"
     view = await office.reconciling.correct(TID, SAME, BOTH, "dr-lee")
-    assert view.merge is not None
-    assert (view.merge.to_id, view.merge.to_issuer, view.merge.state) == ("900", "LAKESIDE", "waiting")
+    (said,) = view.changes
+    assert (said.kind, said.to_id, said.to_issuer, said.state) == ("merge", "900", "LAKESIDE", "waiting")
     assert "our patient 900 (LAKESIDE)" in view.sentence
     (change,) = await db.run(waiting)
     assert (change.from_id, change.from_issuer) == (frozen.change.local.patient_id, "VALLEY")
@@ -247,10 +251,47 @@ async def test_a_later_true_identity_is_told_once_and_nothing_is_sent_again(db: 
     assert (await office.audit())[-1] == ("dr-lee", "incoming.merge", "")
     with pytest.raises(GatewayError) as caught:
         await office.reconciling.correct(TID, SAME, BOTH, "dr-lee")
-    assert caught.value.code == "merge-twice"
+    assert caught.value.code == "merge-same", "sent twice, said once"
     assert len(await db.run(lambda con: rows(con, "SELECT * FROM identities"))) == 1, (
         "what was stored is not changed"
     )
+
+
+async def test_a_correction_may_be_corrected_and_what_is_under_our_number_is_confirmed_for_itself(
+    db: Database,
+) -> None:
+    """DOE, JANE gets a name under the number she has; then she is our 900; then 900's date of birth was wrong."""
+    office = Office(db, "prefix")
+    await office.opened()
+    await office.identities.of(TID, PEER, msgspec.structs.replace(HEADER, patient_name="DOE, JANE"))
+    await office.ended()
+    view = await office.reconciling.view(TID)
+    number, doe = view.now_id, ["number", "arrival", "differs-name"]
+    named = msgspec.structs.replace(SAME, patient_id=number)
+    sides = await office.reconciling.compare(TID, named)
+    assert (sides.told, sides.again, [c.key for c in sides.confirm]) == ("update", False, doe)
+    view = await office.reconciling.correct(TID, named, doe, "dr-lee")
+    assert (view.now_id, view.changes[0].kind, view.changes[0].to_issuer) == (number, "update", "VALLEY")
+    assert f"the patient of {number} (VALLEY) is TEST, ALPHA, 1984-03-12, F." in view.sentence
+    sides = await office.reconciling.compare(TID, SAME)
+    assert (sides.told, sides.again, [c.key for c in sides.confirm]) == ("merge", True, doe)
+    view = await office.reconciling.correct(TID, SAME, doe, "dr-lee")
+    assert (view.now_id, view.now_issuer) == ("900", "LAKESIDE")
+    for other in (
+        msgspec.structs.replace(SAME, birth_date="1984-03-13"),
+        msgspec.structs.replace(SAME, patient_id="901"),
+    ):
+        keys = [c.key for c in (await office.reconciling.compare(TID, other)).confirm]
+        assert keys[-1] == "all"
+        with pytest.raises(UnconfirmedError):
+            await office.reconciling.correct(TID, other, keys[:-1], "dr-lee")
+        await office.reconciling.correct(TID, other, keys, "dr-lee")
+    changes = await db.run(waiting)
+    assert [(c.kind, c.from_id, c.to_id) for c in changes] == [
+        ("update", number, number), ("merge", number, "900"), ("update", "900", "900"), ("merge", "900", "901"),
+    ]  # fmt: skip
+    told = [action for _, action, _ in await office.audit() if "update" in action or "merge" in action]
+    assert told == ["incoming.update", "incoming.merge"] * 2
 
 
 async def test_the_sender_s_own_number_is_never_merged(db: Database) -> None:
@@ -259,9 +300,10 @@ async def test_the_sender_s_own_number_is_never_merged(db: Database) -> None:
     await office.opened()
     await office.identities.of(TID, PEER, HEADER)
     await office.ended()
-    with pytest.raises(GatewayError) as caught:
-        await office.reconciling.correct(TID, SAME, BOTH, "dr-lee")
-    assert caught.value.code == "merge-as-is"
+    for person in (SAME, msgspec.structs.replace(SAME, patient_id="4711", name="TEST, BRAVO")):
+        with pytest.raises(GatewayError) as caught:
+            await office.reconciling.correct(TID, person, BOTH, "dr-lee")
+        assert caught.value.code == "merge-as-is"
     view = await office.reconciling.view(TID)
     assert (view.how, view.filed_id, view.filed_issuer) == ("as-is", "4711", "VALLEY")
     assert view.sentence.startswith("Not for clinical use before reconciliation")

@@ -112,6 +112,16 @@ async def test_a_no_is_an_alarm_and_the_next_one_goes_on(house: House, code: str
     assert code in sentence
     assert control_id(a_change(1)) in sentence
     assert "DOE" not in sentence
+    assert "two numbers" in sentence
+
+
+async def test_an_update_that_is_refused_says_what_to_enter_and_merges_nothing(house: House) -> None:
+    await book(house, a_change(1, from_id="4711", from_issuer="LAKESIDE"))
+    async with a_hospital(lambda n: "AE") as hospital, running(feed(house, hospital.port).run()):
+        await until(house, "failed")
+    sentence = await house.value("SELECT sentence FROM alarms")
+    assert "Enter it by hand" in sentence
+    assert "erge" not in sentence
 
 
 async def test_an_answer_that_was_lost_is_asked_for_under_the_same_id(house: House) -> None:
@@ -184,6 +194,8 @@ def test_control_ids_are_short_and_each_its_own() -> None:
     assert len(ids) == 99
     assert all(len(x) == 20 and x.isalnum() for x in ids)
     assert control_id(a_change(at=NOW + 1)) not in ids
+    twice = a_change(1, id=2)  # the same transfer in the same second
+    assert control_id(twice) != control_id(a_change(1))
 
 
 def test_a_name_without_parts() -> None:

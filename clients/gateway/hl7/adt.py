@@ -7,7 +7,7 @@ in the order in which staff said them, each over a connection of its own:
     another number       ADT^A40: what was filed under the old one belongs to the new one
     the same number      ADT^A08: who is behind it
     AA (or CA)           done, and never sent again
-    AE, AR (or CE, CR)   they will not have it: an alarm at the transfer, and staff merge the two by hand
+    AE, AR (or CE, CR)   they will not have it: an alarm at the transfer, and staff do it by hand
     no answer            tried again, later each time; an alarm once it has failed for a while
 
 The control id (MSH-10) follows from the row. A message whose answer was lost comes again under the same id, by which a
@@ -40,13 +40,20 @@ _LOOK = 15.0
 _STALE = 7 * 86400
 """Seconds after which staff have merged the two by hand, or nobody will: HL7 may have been set up later than that."""
 _DONE, _NOT = frozenset({"AA", "CA"}), frozenset({"AE", "AR", "CE", "CR"})
-DOWN, REFUSED, STALE = (
-    "The HL7 interface that is to learn of a merged patient does not answer. It is tried again; check hl7.adt in"
-    " gateway.toml and the interface engine.",
-    "The hospital's system refused to merge this patient's two numbers ({code}, message {control}). Merge them by hand"
-    " in the PACS and the HIS.",
-    "This change is older than a week and was not sent. Merge the two numbers by hand if nobody has.",
+DOWN = (
+    "The HL7 interface that is to learn who a patient is does not answer. It is tried again; check hl7.adt in"
+    " gateway.toml and the interface engine."
 )
+REFUSED: dict[merging.Kind, str] = {
+    "merge": "The hospital's system refused to merge this patient's two numbers ({code}, message {control}). Merge them"
+    " by hand in the PACS and the HIS.",
+    "update": "The hospital's system refused what is known now of this patient ({code}, message {control}). Enter it by"
+    " hand in the PACS and the HIS.",
+}
+STALE: dict[merging.Kind, str] = {
+    "merge": "This change is older than a week and was not sent. Merge the two numbers by hand if nobody has.",
+    "update": "This change is older than a week and was not sent. Enter who the patient is by hand if nobody has.",
+}
 
 
 class IdentityFeed:
@@ -85,14 +92,14 @@ class IdentityFeed:
         """Sends one change; False where there was no answer to it."""
         now = self._clock.now()
         if now - change.at > _STALE:
-            await self._settle(change, "failed", STALE)
+            await self._settle(change, "failed", STALE[change.kind])
             return True
         control = control_id(change)
         code = await self._ask(message_of(change, self._ends, control, now), control)
         if code in _DONE:
             await self._settle(change, "sent", "")
         elif code in _NOT:
-            await self._settle(change, "failed", REFUSED.format(code=code, control=control))
+            await self._settle(change, "failed", REFUSED[change.kind].format(code=code, control=control))
         return bool(code)
 
     async def _ask(self, message: str, control: str) -> str:
@@ -134,7 +141,9 @@ def _pause(failed: int) -> float:
 
 def control_id(change: IdentityChange) -> str:
     """MSH-10 of a change: the same each time, and nobody else's. 20 characters (chapter 2.14.9.10)."""
-    body = hashlib.sha256(bytes(change.tid) + change.at.to_bytes(8, "big")).digest()
+    body = hashlib.sha256(
+        bytes(change.tid) + change.at.to_bytes(8, "big") + change.id.to_bytes(8, "big")
+    ).digest()
     return "TT" + base64.b32encode(body).decode()[:18]
 
 
@@ -146,7 +155,7 @@ def message_of(change: IdentityChange, ends: Ends, control: str, now: int) -> st
         sex=change.to_sex,
     )  # fmt: skip
     stamp = date_time(now)
-    if (change.from_id, change.from_issuer) == (change.to_id, change.to_issuer):
+    if change.kind == "update":
         return update(person, ends, control, stamp)
     old = Person(id=change.from_id, issuer=change.from_issuer)
     return merge(person, old, ends, control, stamp)

@@ -9,7 +9,9 @@ a command can ask for less:
   (wristband, ambulance crew, a call to the sending hospital), then that the images fit the patient who is here.
 
 The name and the date of birth of an unknown patient ("DOE, JANE", born 1900-01-01) are no identifiers, whoever gave
-them: two hospitals' DOE, JANE are two. What differs is confirmed for itself, on top of the two.
+them: two hospitals' DOE, JANE are two. What differs is confirmed for itself, on top of the two; and so is, where
+images are under a number of this hospital and it is said of them afterwards who it is, that all under it is of the same
+patient: what the hospital's systems are told of a number holds for whatever is under it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ _SENTENCES = {
     "differs-name": "The names differ. I know why, and it is one person.",
     "differs-birth_date": "The dates of birth differ. I know why, and it is one person.",
     "differs-sex": "The sex differs. I know why, and it is one person.",
+    "all": "Everything here under the number that these images have now is this patient's: all of it changes too.",
 }
 
 
@@ -50,20 +53,21 @@ class Comparison(msgspec.Struct, frozen=True):
     """Keys of `_SENTENCES`: first the two identifiers, then what differs."""
     doe: bool
 
-    def view(self, person: Person, *, again: bool) -> ComparisonView:
+    def view(self, person: Person, *, again: bool, told: str = "") -> ComparisonView:
         """As pages and commands show it."""
         confirm = [
-            ConfirmView(key=key, sentence=_SENTENCES[key], differs=key.startswith("differs-"))
+            ConfirmView(key=key, sentence=_SENTENCES[key], differs=key.startswith(("differs-", "all")))
             for key in self.confirm
         ]
         return ComparisonView(
             rows=self.rows, confirm=confirm, doe=self.doe, again=again, patient_id=person.patient_id,
-            issuer=person.issuer,
+            issuer=person.issuer, told=told,
         )  # fmt: skip
 
 
-def compare(sender: Claim, person: Person) -> Comparison:
-    """Both sides, and what a person has to confirm before they are one."""
+def compare(sender: Claim, person: Person, *, ours: bool = False) -> Comparison:
+    """Both sides, and what a person has to confirm before they are one. `ours`: they are under a
+    number of this hospital, whose other images change too."""
     doe = is_doe(sender, person)
     name = _row("name", sender.patient_name, shown_name(person.name), vague=doe)
     born = _row(
@@ -76,7 +80,8 @@ def compare(sender: Claim, person: Person) -> Comparison:
     differs = [f"differs-{row.key}" for row in (name, born, sex) if row.kind == "differs"]
     number = RowView(key="number", sender=_number(sender.patient_id, sender.issuer),
                      here=_number(person.patient_id, person.issuer), kind="own")  # fmt: skip
-    return Comparison([name, born, sex, number], identifiers + differs, doe)
+    whole = ["all"] if ours else []
+    return Comparison([name, born, sex, number], identifiers + differs + whole, doe)
 
 
 def is_doe(sender: Claim, person: Person) -> bool:

@@ -4,8 +4,8 @@ Before (`match`): the sender's patient beside this hospital's, two identifiers c
 written is the number with its issuer. The name, the birth date and the sex stay as the sender wrote them unless staff
 want them written too: they are what somebody at the PACS sees that a match was wrong by (docs/adr/0019).
 
-Afterwards: what went under a number of ours or was matched wrongly is another patient's. The same comparison, the
-same confirmation; then the hospital's systems are told (`merging`), and nothing is sent again.
+Afterwards: what went under a number of ours is another's, or the number is right and the person behind it is known now.
+The same comparison, the same confirmation; then the hospital's systems are told (`merging`), and nothing is sent again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from clients.gateway.dicom.person import (
     read_name,
     read_number,
     read_person,
+    shown_date,
     shown_name,
 )
 from clients.gateway.dicom.scu import Destination
@@ -31,13 +32,20 @@ from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.receiving.claim import Claim, presented
 from clients.gateway.receiving.comparing import Comparison, compare, unknown
 from clients.gateway.receiving.identity import WAITS, Frozen, Identities, Policy, frozen_of
-from clients.gateway.receiving.merging import IdentityChange, book, change_of
+from clients.gateway.receiving.merging import (
+    IdentityChange,
+    Kind,
+    Standing,
+    book,
+    changes_of,
+    standing,
+)
 from clients.gateway.store.database import Con, Database, one, value
 from clients.gateway.whose import (
     Candidate,
+    ChangeView,
     ComparisonView,
     IdentityView,
-    MergeView,
     SenderView,
     WorklistView,
 )
@@ -78,11 +86,6 @@ _AS_IS = (
     " safely. Have the PACS administrator move this one study.",
     "merge-as-is",
 )
-_TWICE = (
-    "It was said before whose images these are. Have the PACS administrator move the study if that was wrong.",
-    "merge-twice",
-)
-_SAME = ("The images are filed under this number already. Nothing has to be done.", "merge-same")
 
 
 class Reconciling:
@@ -109,20 +112,22 @@ class Reconciling:
         row = one(con, "SELECT state, why FROM receives WHERE tid=?", (tid,))
         if row is None:
             raise AbsentError
-        said, frozen, change = presented(con, tid), frozen_of(con, tid), change_of(con, tid)
+        said, frozen, changes = presented(con, tid), frozen_of(con, tid), changes_of(con, tid)
         asked = row["state"] == "OPENED" and row["why"] == WAITS and frozen is None
         filed = _filed(frozen, said[0] if said is not None else None)
+        known = standing(filed, False, changes).known
         open_now = "sealed" if row["state"] in OPEN_RECEIVER else "unknown"
         state = "filed" if frozen is not None else "waits" if asked else open_now
         how = _how(frozen)
         return IdentityView(
             state=state, how=how, filed_id=filed.patient_id, filed_issuer=filed.issuer,
+            now_id=known.patient_id, now_issuer=known.issuer,
             by=frozen.by if frozen is not None else "", at=frozen.at if frozen is not None else 0,
             sender=_sender_view(said[0]) if said is not None else None,
             until=self._identities.until(said[1]) if asked and said is not None else 0,
-            worklist=self._worklist.is_set, merge=_merge_view(change) if change is not None else None,
-            others=_others(con, tid, filed.patient_id) if how in ("prefix", "match") else 0,
-            sentence=sentence(state, how, filed, frozen.by if frozen is not None else "", change, self._policy),
+            worklist=self._worklist.is_set, changes=[_change_view(c) for c in changes],
+            others=_others(con, tid, known.patient_id) if how in ("prefix", "match") else 0,
+            sentence=sentence(state, how, filed, frozen.by if frozen is not None else "", changes, self._policy),
         )  # fmt: skip
 
     async def search(self, patient_id: str, accession: str, name: str) -> WorklistView:
@@ -137,10 +142,17 @@ class Reconciling:
         return await self._worklist.search(query)
 
     async def compare(self, tid: Tid, candidate: Candidate) -> ComparisonView:
-        """Both patients side by side. Raises `AbsentError`, `PersonError`."""
+        """Both patients side by side. Raises `AbsentError`, `PersonError`; once it is stored, `GatewayError`
+        (`merge-...`) where there is nothing to say of it.
+        """
         sender = await self._sender(tid)
         person = self._read(candidate, sender)
-        return compare(sender, person).view(person, again=candidate.source == "typed")
+        stands = await self._db.run(lambda con: _stands(con, tid, sender))
+        if stands is None:
+            return compare(sender, person).view(person, again=candidate.source == "typed")
+        kind, person = stands.plan(person)
+        again = kind == "merge" and candidate.source == "typed"
+        return compare(sender, person, ours=not stands.alone).view(person, again=again, told=kind)
 
     async def choose(
         self, tid: Tid, candidate: Candidate | None, confirmed: list[str], actor: str
@@ -173,29 +185,18 @@ class Reconciling:
         """
         sender = await self._sender(tid)
         person = self._read(candidate, sender)
-        _confirmed(compare(sender, person), confirmed)
         now = self._clock.now()
 
         def work(con: Con) -> None:
-            row, frozen = one(con, "SELECT state FROM receives WHERE tid=?", (tid,)), frozen_of(con, tid)
-            if row is None or frozen is None:
+            stands = _stands(con, tid, sender)
+            if stands is None:
                 raise AbsentError
-            if row["state"] not in TERMINAL:
-                raise GatewayError(_NOT_YET[0], code=_NOT_YET[1])
-            if frozen.change is None:
-                raise GatewayError(_AS_IS[0], code=_AS_IS[1])
-            if change_of(con, tid) is not None:
-                raise GatewayError(_TWICE[0], code=_TWICE[1])
-            filed = _filed(frozen, sender)
-            ours = (
-                _how(frozen) == "prefix"
-            )  # nobody else gives out such a number, whatever issuer is typed with it
-            if filed.patient_id == person.patient_id and (ours or filed.issuer == person.issuer):
-                raise GatewayError(_SAME[0], code=_SAME[1])
+            _, to = stands.plan(person)
+            _confirmed(compare(sender, to, ours=not stands.alone), confirmed)
             change = IdentityChange(
-                id=0, tid=tid, from_id=filed.patient_id, from_issuer=filed.issuer, to_id=person.patient_id,
-                to_issuer=person.issuer, to_name=person.name, to_birth_date=person.birth_date, to_sex=person.sex,
-                by=actor, at=now, state="waiting", note="",
+                id=0, tid=tid, from_id=stands.known.patient_id, from_issuer=stands.known.issuer, to_id=to.patient_id,
+                to_issuer=to.issuer, to_name=to.name, to_birth_date=to.birth_date, to_sex=to.sex, by=actor, at=now,
+                state="waiting", note="",
             )  # fmt: skip
             book(con, change)
 
@@ -252,6 +253,20 @@ def _confirmed(made: Comparison, confirmed: list[str]) -> str:
     return "confirmed " + " ".join(made.confirm)
 
 
+def _stands(con: Con, tid: Tid, sender: Claim) -> Standing | None:
+    """Whose stored images are by now; None where nothing is stored yet. Raises `GatewayError` where that can not be
+    said any more, or not yet.
+    """
+    row, frozen = one(con, "SELECT state FROM receives WHERE tid=?", (tid,)), frozen_of(con, tid)
+    if row is None or frozen is None:
+        return None
+    if row["state"] not in TERMINAL:
+        raise GatewayError(_NOT_YET[0], code=_NOT_YET[1])
+    if frozen.change is None:
+        raise GatewayError(_AS_IS[0], code=_AS_IS[1])
+    return standing(_filed(frozen, sender), _how(frozen) == "prefix", changes_of(con, tid))
+
+
 def _how(frozen: Frozen | None) -> str:
     if frozen is None:
         return ""
@@ -264,11 +279,23 @@ def _filed(frozen: Frozen | None, sender: Claim | None) -> Person:
     """What the images are filed under: what was written, else what the sender wrote."""
     if frozen is None:
         return Person(patient_id="")
-    local = frozen.change.local if frozen.change is not None else None
-    own_id, own_issuer = (sender.patient_id, sender.issuer) if sender is not None else ("", "")
-    if local is None:
-        return Person(patient_id=own_id, issuer=own_issuer)
-    return Person(patient_id=local.patient_id, issuer=own_issuer if local.issuer is None else local.issuer)
+    own = _own(sender) if sender is not None else Person(patient_id="")
+    if frozen.change is None:
+        return own
+    local = frozen.change.local
+    return Person(
+        patient_id=local.patient_id, issuer=own.issuer if local.issuer is None else local.issuer,
+        name=local.patient_name or own.name, birth_date=local.birth_date or own.birth_date, sex=local.sex or own.sex,
+    )  # fmt: skip
+
+
+def _own(sender: Claim) -> Person:
+    """The sender's patient, in the form of one of ours."""
+    family, _, given = sender.patient_name.partition(", ")
+    return Person(
+        patient_id=sender.patient_id, issuer=sender.issuer, name=f"{family}^{given.replace(' ', '^')}".rstrip("^"),
+        birth_date=sender.birth_date.replace("-", ""), sex=sender.sex,
+    )  # fmt: skip
 
 
 def _others(con: Con, tid: Tid, number: str) -> int:
@@ -286,27 +313,40 @@ def _sender_view(s: Claim) -> SenderView:
     )  # fmt: skip
 
 
-def _merge_view(c: IdentityChange) -> MergeView:
-    return MergeView(
-        to_id=c.to_id, to_issuer=c.to_issuer, by=c.by, at=c.at, state=c.state, note=c.note,
+def _change_view(c: IdentityChange) -> ChangeView:
+    return ChangeView(
+        kind=c.kind, to_id=c.to_id, to_issuer=c.to_issuer, to_name=shown_name(c.to_name), by=c.by, at=c.at,
+        state=c.state, note=c.note, sentence=_said(c),
     )  # fmt: skip
 
 
 _TOLD = {
-    "waiting": "The hospital's systems have not been told yet; where no HL7 is set, merge the two by hand.",
+    "waiting": "The hospital's systems have not been told yet; where no HL7 is set, {hand}.",
     "sent": "The hospital's systems were told.",
-    "failed": "The hospital's systems did not take it: merge the two by hand.",
+    "failed": "The hospital's systems did not take it: {hand}.",
 }
+_HANDS: dict[Kind, str] = {"merge": "merge the two by hand", "update": "enter it by hand"}
+
+
+def _said(c: IdentityChange) -> str:
+    """Who said what of a patient afterwards, and whether the hospital's systems know it."""
+    to = _numbered(c.to_id, c.to_issuer)
+    who = ", ".join(x for x in (shown_name(c.to_name), shown_date(c.to_birth_date), c.to_sex) if x)
+    what = f"this is our patient {to}" if c.kind == "merge" else f"the patient of {to} is {who}"
+    return f"{c.by} said that {what}. {_TOLD[c.state].format(hand=_HANDS[c.kind])}"
+
+
+def _numbered(number: str, issuer: str) -> str:
+    return f"{number} ({issuer})" if issuer else number
 
 
 def sentence(
-    state: str, how: str, filed: Person, by: str, change: IdentityChange | None, policy: Policy
+    state: str, how: str, filed: Person, by: str, changes: list[IdentityChange], policy: Policy
 ) -> str:
     """Under whose number the images are, with the next step. True for this transfer, whatever the policy is now."""
-    number = f"{filed.patient_id} ({filed.issuer})" if filed.issuer else filed.patient_id
-    if change is not None:
-        to = f"{change.to_id} ({change.to_issuer})" if change.to_issuer else change.to_id
-        return f"Filed under {number}; {change.by} said that this is our patient {to}. {_TOLD[change.state]}"
+    number = _numbered(filed.patient_id, filed.issuer)
+    if changes:
+        return f"Filed under {number}; {_said(changes[-1])}"
     if state == "waits":
         return "Nothing is stored yet: somebody here has to say who this patient is."
     if how == "as-is":

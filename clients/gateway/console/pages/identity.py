@@ -6,6 +6,7 @@ refuses less than that; a page only asks for it. Nothing that names a patient is
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import web
 
 from clients.gateway.console.drafts import Draft
@@ -52,8 +53,13 @@ async def search(visit: Visit) -> str:
 
 
 async def take(visit: Visit) -> str:
-    """`POST /transfers/{id}/candidate`: one of the worklist's answers, or what was typed."""
+    """`POST /transfers/{id}/candidate`: one of the worklist's answers, or what was typed; `same`: of the number that
+    the images are under, which is not typed again.
+    """
     candidate = _chosen(visit) if "n" in visit.form else _typed(visit)
+    if "same" in visit.form:
+        whose = await visit.engine.identity(visit.id)
+        candidate = msgspec.structs.replace(candidate, patient_id=whose.now_id, issuer=whose.now_issuer)
     await visit.engine.compare(visit.id, candidate)  # a number that cannot be one is refused here
     draft = Draft(candidate=candidate)
     return f"/transfers/{visit.id}/compare?d={visit.console.drafts.keep(visit.key, visit.id, draft)}"
@@ -69,7 +75,8 @@ async def confirm(visit: Visit) -> str:
             "What was found or typed is no longer kept. Open the transfer and say once more who it is.",
             code="draft",
         )
-    if candidate.source == "typed" and _field(visit, "again") != candidate.patient_id.strip():
+    sides = await visit.engine.compare(visit.id, candidate)
+    if sides.again and _field(visit, "again") != candidate.patient_id.strip():
         raise FieldError(
             "The number that was typed the second time is another one. Go back, look at the wristband or the order,"
             " and type it again.",
@@ -99,8 +106,12 @@ def can_say(view: TransferView) -> bool:
 
 
 def can_correct(view: TransferView) -> bool:
-    """Whether what was filed under a number of ours may turn out to be another patient's."""
-    return view.role == "receive" and view.state in TERMINAL and view.identity in ("prefix", "match")
+    """Whether what was filed under a number of ours may turn out to be another patient's, or its patient be named."""
+    return (
+        view.role == "receive"
+        and view.state in TERMINAL
+        and view.identity in ("prefix", "match", "corrected")
+    )
 
 
 async def _read(visit: Visit) -> tuple[TransferView, IdentityView]:
