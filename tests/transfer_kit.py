@@ -49,11 +49,13 @@ def stream(label: str) -> Random:
 
 S = Identity(fixed("sender"))
 R = Identity(fixed("receiver"))
+R2 = Identity(fixed("second receiver"))
 OTHER = Identity(fixed("somebody else"))
 PHONE = SigningKey(fixed("phone"))
 VP = PublicKey(PHONE.verify_key.encode())
 PAIR = PrekeyPair.generate(stream("pre-key"))
 PREKEY = PAIR.publish(R.key, NOW - HOURS)
+PAIR2 = PrekeyPair.generate(stream("second pre-key"))
 K = ContentKey(fixed("content key"))
 CID = Cid(fixed("cid", 16))
 TID = Tid(fixed("tid", 16))

@@ -17,7 +17,8 @@ L again is the same answer); 5. the sealed part opens with the pre-key, bound to
 G inside is the one L names; for staff's types this site has allowed them of this peer; G is signed by the
 run's key, or by the sender for its staff, says `approve`, and names this O.
 
-Child offers have their place in the messages and are refused by name here.
+A child offer (protocol s. 7) has a grant of its own, by the same rules, or is covered by its parent's: then
+the parent's offer travels in L behind G, G names the parent, and `covering` says whether it reaches.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from transfer.errors import (
     NotForMeError,
     SizeError,
     UsedError,
-    VersionError,
 )
 from transfer.ids import BlobKey, ContentKey, Digest, Kid, PublicKey, SiteId, Tid
 from transfer.messages import (
@@ -85,6 +85,8 @@ class Opened(msgspec.Struct, frozen=True):
     grant: AnyGrant
     grant_text: str
     release: Release
+    parent: str = ""
+    """The parent's offer whose grant this is; empty where the offer has a grant of its own."""
 
     def __repr__(self) -> str:
         return f"Opened({self.release.tid})"
@@ -123,6 +125,33 @@ def rung_of(grant: AnyGrant) -> str:
     return grant.by if isinstance(grant, Grant) else grant.NAME
 
 
+def covering(child: Offer, parent_text: str, *, at: int, opened: bool) -> Offer:
+    """The parent's offer, if its grant covers `child` at `at` (protocol s. 7); else a `PeerError`. `at`: S's clock
+    when the release is made. `opened`: the parent was released and is not over (at S; a diversion), or this site
+    opened it (an addition).
+
+    A child of a child is covered by nothing, so a grant never reaches further than what the person read.
+    """
+    parent = open_message(Offer, parent_text, child.s)
+    if jws.digest(parent_text) != child.parent or parent.parent is not msgspec.UNSET or not opened:
+        raise HashError
+    if parent.s != child.s:
+        raise NotForMeError
+    if child.kind == "divert":
+        if child.r not in parent.alt:
+            raise NotForMeError
+        if at >= parent.exp:
+            raise ExpiredError
+        return parent
+    if child.r != parent.r:
+        raise NotForMeError
+    if child.cid == parent.cid:  # what was complete would not be any more
+        raise HashError
+    if not parent.add or child.iat > parent.iat + parent.add:
+        raise ExpiredError
+    return parent
+
+
 def make_release(
     *,
     key: SigningKey,
@@ -134,11 +163,18 @@ def make_release(
     prekey_text: str,
     content_key: ContentKey,
     now: int,
+    parent_text: str = "",
 ) -> str:
     """L. Raises a `PeerError` where one of S's rules does not hold; the caller commits it before it sends it. Whether
     staff may decide is the caller's policy; that nobody said no, its table.
+
+    `parent_text`: the parent's offer, where `grant_text` answers that one and covers this child. The caller has seen,
+    in the same transaction, that the parent is released, and for a diversion that it is not over.
     """
-    grant = check_grant(grant_text, kind=kind, vp=vp, offer_text=offer_text, offer=offer)
+    granted_text, granted = offer_text, offer
+    if parent_text:
+        granted_text, granted = parent_text, covering(offer, parent_text, at=now, opened=True)
+    grant = check_grant(grant_text, kind=kind, vp=vp, offer_text=granted_text, offer=granted)
     if not says_yes(grant):
         raise DecidedError
     if now >= offer.exp:
@@ -147,8 +183,9 @@ def make_release(
     if prekey.kid != offer.kid:
         raise KeyUnknownError
     h_offer, h_grant = jws.digest(offer_text), jws.digest(grant_text)
+    inside = f"{grant_text}~{parent_text}" if parent_text else grant_text
     sealed = seal_to(
-        prekey.pk, content_key + grant_text.encode("ascii"), release_info(offer.tid, h_offer, h_grant)
+        prekey.pk, content_key + inside.encode("ascii"), release_info(offer.tid, h_offer, h_grant)
     )
     release = Release(
         v=1, tid=offer.tid, offer=h_offer, grant=h_grant, pk=vp, type=kind,
@@ -170,8 +207,6 @@ def _offer_for(me: SiteId, offer_text: str, pin: Pin, prekey: Callable[[Kid], Pr
     offer = open_message(Offer, offer_text, pin.site)
     if offer.s != pin.site or offer.r != me:
         raise NotForMeError
-    if offer.parent is not msgspec.UNSET:
-        raise VersionError  # child offers are not part of this version
     if prekey(offer.kid) is None:
         raise KeyUnknownError
     return offer
@@ -193,8 +228,11 @@ def open_release(
     now: int,
     prekey: Callable[[Kid], PrekeyPair | None],
     used: Digest | None,
+    opened: Callable[[Digest], bool] = lambda parent: False,
 ) -> Opened:
-    """K and G, if every rule above holds; else a `PeerError`. `used`: H(L) this tid was used with, or None."""
+    """K and G, if every rule above holds; else a `PeerError`. `used`: H(L) this tid was used with, or None.
+    `opened`: whether this site opened the study of the offer with this hash (asked for an addition alone).
+    """
     release = open_message(Release, release_text, pin.site)
     offer = _offer_for(me, offer_text, pin, prekey)
     if release.r != me or release.kid != offer.kid:
@@ -214,15 +252,22 @@ def open_release(
     if len(plain) <= 32:
         raise SizeError
     content_key = ContentKey(plain[:32])
-    grant_text = plain[32:].decode("ascii", "replace")
-    if not grant_text.isascii() or jws.digest(grant_text) != release.grant:
+    text = plain[32:].decode("ascii", "replace")
+    grant_text, behind, parent_text = text.partition("~")
+    if not text.isascii() or jws.digest(grant_text) != release.grant:
         raise HashError
     if not pin.allows(release.type):
         raise GrantTypeError
-    grant = check_grant(grant_text, kind=release.type, vp=release.pk, offer_text=offer_text, offer=offer)
+    granted_text, granted = offer_text, offer
+    if behind:
+        if isinstance(offer.parent, msgspec.UnsetType):
+            raise HashError
+        is_opened = offer.kind == "divert" or opened(offer.parent)
+        granted_text, granted = parent_text, covering(offer, parent_text, at=release.iat, opened=is_opened)
+    grant = check_grant(grant_text, kind=release.type, vp=release.pk, offer_text=granted_text, offer=granted)
     if not says_yes(grant):
         raise DecidedError
-    return Opened(content_key, grant, grant_text, release)
+    return Opened(content_key, grant, grant_text, release, parent_text)
 
 
 def accept_receipt(

@@ -19,7 +19,10 @@ Relay   a mailbox is OPEN, then a TOMBSTONE, then gone; a pack is ABSENT, STORED
 `approve`, `attest` and `override` are three ways to one release, and the first decision counts: no way leads
 from a person's no to any of them.
 
-Events of later versions (diversion, additions, the other doors) are in `LATER`: they are refused by name
+A child offer (protocol s. 7) is a transfer of its own in the same tables; `covered` releases it under its
+parent's grant. `divert` ends the transfer that a child takes the place of.
+
+Events of later versions (the other doors) are in `LATER`: they are refused by name
 with `NotYetError`.
 """
 
@@ -51,9 +54,11 @@ SENDER: Final[Table] = {
     ("OFFERED", "approve"): Step("RELEASED", ("store-grant", "queue-release")),
     ("OFFERED", "attest"): Step("RELEASED", ("store-grant", "queue-release", "audit")),
     ("OFFERED", "override"): Step("RELEASED", ("store-grant", "queue-release", "audit")),
+    ("OFFERED", "covered"): Step("RELEASED", ("store-grant", "queue-release")),
     ("OFFERED", "deny"): Step("DENIED", _END),
     ("OFFERED", "expire"): Step("EXPIRED", _END),
     ("OFFERED", "stop"): Step("REVOKED", _END),
+    ("OFFERED", "divert"): Step("DIVERTED", _END),
     ("OFFERED", "declined"): Step("OFFERED", ("alarm", "ack")),
     ("OFFERED", "reopen"): Step("OFFERED", ("new-code", "hello", "audit")),
     ("RELEASED", "receipt-complete"): Step(
@@ -63,6 +68,7 @@ SENDER: Final[Table] = {
     ("RELEASED", "declined"): Step("PARTIAL", ("alarm", "ack", "erase-keys", "delete-packs")),
     ("RELEASED", "no-receipt"): Step("PARTIAL", ("alarm", "erase-keys", "delete-packs")),
     ("RELEASED", "stop"): Step("REVOKED", _END),
+    ("RELEASED", "divert"): Step("DIVERTED", _END),
 }
 """S. A new receipt after COMPLETE or PARTIAL is stored (the last counts) without an event: the state stays."""
 
@@ -73,11 +79,13 @@ RECEIVER: Final[Table] = {
     ("SEEN", "close-DENIED"): Step("DENIED", ("delete-prefetch", "ack")),
     ("SEEN", "close-EXPIRED"): Step("EXPIRED", ("delete-prefetch", "ack")),
     ("SEEN", "close-REVOKED"): Step("REVOKED", ("delete-prefetch", "ack")),
+    ("SEEN", "close-DIVERTED"): Step("DIVERTED", ("delete-prefetch", "ack")),
     ("SEEN", "expire"): Step("EXPIRED", ("delete-prefetch",)),
     ("OPENED", "delivered"): Step("COMPLETE", ("queue-receipt", "erase-keys", "delete-plain")),
     ("OPENED", "gave-up"): Step("PARTIAL", ("queue-receipt", "erase-keys", "delete-plain")),
     ("OPENED", "chain"): Step("PARTIAL", ("alarm", "queue-receipt", "erase-keys", "delete-plain")),
     ("OPENED", "close-REVOKED"): Step("REVOKED", ("queue-receipt", "erase-keys", "delete-plain", "ack")),
+    ("OPENED", "close-DIVERTED"): Step("DIVERTED", ("queue-receipt", "erase-keys", "delete-plain", "ack")),
 }
 
 RELAY_MAILBOX: Final[Table] = {
@@ -112,7 +120,7 @@ PHONE_PAGES: Final[Table] = {
     ("RECEIPT", "stop"): Step("SENT"),
 }
 
-LATER: Final = frozenset({"divert", "close-DIVERTED", "add", "voice", "staff-scan"})
+LATER: Final = frozenset({"voice", "staff-scan"})
 """Events that this version refuses by name."""
 
 OPEN_SENDER: Final = ("PREPARING", "OFFERED", "RELEASED")

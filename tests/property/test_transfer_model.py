@@ -96,13 +96,15 @@ class Transfers(RuleBasedStateMachine):
     @rule(pick=PICK)
     def a_post_to_the_other_site(self, pick: int) -> None:
         post = self._one(self.w.relay.posts, pick)
-        self.w.deliver_post(Post("R" if post.to == "S" else "S", post.text))
+        for to in {"S", "R", "R2"} - {post.to}:
+            self.w.deliver_post(Post(to, post.text))
 
     @rule(pick=PICK, as_pick=PICK)
     def a_pack_as_itself_or_as_another(self, pick: int, as_pick: int) -> None:
         pack: Pack = self._one(self.w.relay.packs, pick)
         to: Pack = self._one([pack, *self.w.relay.packs], as_pick % (2 * len(self.w.relay.packs)))
-        self.w.r.pack(Pack(to.cid, to.n, to.kind, pack.ct))
+        for site in (self.w.r, self.w.r2):
+            site.pack(Pack(to.cid, to.n, to.kind, pack.ct))
 
     @rule(pick=PICK, kind=st.sampled_from(["release", "receipt", "close-S", "close-R", "m5"]))
     def something_invented(self, pick: int, kind: str) -> None:
@@ -158,9 +160,9 @@ class Transfers(RuleBasedStateMachine):
             tab: Tab = self._one(tabs, pick)
             self.w.relay.letters.append(tab.say(5, encode(tab.door.stop())))
 
-    @rule(who=st.sampled_from(["S", "R"]))
+    @rule(who=st.sampled_from(["S", "R", "R2"]))
     def crash(self, who: str) -> None:
-        (self.w.s if who == "S" else self.w.r).crash()
+        self.w.sites[who].crash()
 
     @rule()
     def crash_after_the_next_try_is_spent(self) -> None:
@@ -171,6 +173,7 @@ class Transfers(RuleBasedStateMachine):
         self.w.now += seconds
         self.w.s.tick()
         self.w.r.tick()
+        self.w.r2.tick()
 
     @rule(pick=PICK, sure=st.integers(0, 3))
     def staff_stop(self, pick: int, sure: int) -> None:
@@ -187,10 +190,21 @@ class Transfers(RuleBasedStateMachine):
         if rows := [row for row in self.w.rows if row.state == "OFFERED"]:
             self.w.s.reopen(self._one(rows, pick))
 
+    @rule(pick=PICK, to=st.sampled_from(["R2", "R2", "R"]), sure=st.integers(0, 1))
+    def staff_divert(self, pick: int, to: str, sure: int) -> None:
+        if (rows := self.w.s.open_rows()) and sure == 0:
+            self.w.spread(self.w.s.divert(self._one(rows, pick), to))
+
+    @rule(pick=PICK)
+    def something_late(self, pick: int) -> None:
+        if len(self.w.rows) < 8:
+            self.w.spread(self.w.s.add(self._one(self.w.rows, pick)))
+
     @rule(pick=PICK)
     def r_gives_up(self, pick: int) -> None:
-        if tids := [tid for tid, row in self.w.r.rows.items() if row.state == "OPENED"]:
-            self.w.r.give_up(self._one(tids, pick))
+        for site in (self.w.r, self.w.r2):
+            if tids := [tid for tid, row in site.rows.items() if row.state == "OPENED"]:
+                site.give_up(self._one(tids, pick))
 
     @invariant()
     def promises(self) -> None:
@@ -229,6 +243,101 @@ def test_a_good_day_ends_complete_and_again_changes_nothing() -> None:
             world.deliver_post(post)
         world.settle()
         world.check()
+
+
+def _without_packs(world: World) -> list[Pack]:
+    """Takes the packs off the wire, so that nobody can be done; they are given back with `spread`."""
+    packs, world.relay.packs = world.relay.packs, []
+    return packs
+
+
+def _state_at(world: World, row: Send) -> str:
+    return (world.r if row.to == "R" else world.r2).rows[row.tid].state
+
+
+def test_before_the_answer_an_old_yes_follows_to_a_place_that_it_named() -> None:
+    world = World()
+    world.settle()
+    tab = world.scan(world.rows[0], world.rows[0].pin)
+    world.settle()
+    assert not world.s.divert(world.rows[0], "R2"), "a byte was sealed again"
+    world.settle()
+    assert world.rows[0].state == "OFFERED"
+    world.decide(tab, "approve")
+    world.settle()
+    parent, child = world.rows[0], world.rows[-1]
+    assert (parent.state, child.state) == ("DIVERTED", "COMPLETE")
+    assert (_state_at(world, parent), _state_at(world, child)) == ("DIVERTED", "COMPLETE")
+    assert not parent.release
+    world.check()
+
+
+def test_before_the_answer_a_place_that_nobody_named_is_asked_about_anew() -> None:
+    world = World()
+    world.settle()
+    assert not world.s.divert(world.rows[1], "R2")
+    late = world.scan(world.rows[1], world.rows[1].pin)
+    world.settle()
+    assert (world.rows[1].state, late.asked) == ("DIVERTED", None), (
+        "the old question still opens the old place"
+    )
+    assert not world.r2.openings
+    _yes(world, 2)
+    assert (world.rows[2].state, _state_at(world, world.rows[1])) == ("COMPLETE", "DIVERTED")
+    world.check()
+
+
+@pytest.mark.parametrize(("n", "asked"), [(0, False), (1, True)])
+def test_in_mid_delivery_the_first_place_stops_once_the_second_has_its_release(n: int, asked: bool) -> None:
+    world = World()
+    packs = _without_packs(world)
+    _yes(world, n)
+    assert world.rows[n].state == "RELEASED"
+    fresh = world.s.divert(world.rows[n], "R2")
+    assert fresh
+    assert not {pack.cid for pack in fresh} & {pack.cid for pack in packs}, "R could read on"
+    assert not world.s.divert(world.rows[n], "R2"), "twice"
+    world.spread(fresh)
+    world.settle()
+    if asked:
+        assert world.rows[n].state == "RELEASED"
+        _yes(world, 2)
+    assert (world.rows[n].state, _state_at(world, world.rows[n])) == ("DIVERTED", "DIVERTED")
+    assert world.rows[-1].state == _state_at(world, world.rows[-1]) == "COMPLETE"
+    world.check()
+
+
+def test_what_is_complete_is_not_diverted_and_what_comes_late_leaves_it_complete() -> None:
+    world = World()
+    _yes(world)
+    assert not world.s.divert(world.rows[0], "R2")
+    world.now += 3600
+    world.spread(world.s.add(world.rows[0]))
+    world.settle()
+    world.now += 1
+    world.spread(world.s.add(world.rows[0]))
+    world.settle()
+    assert [row.state for row in world.rows] == ["COMPLETE", "OFFERED", "COMPLETE", "OFFERED"]
+    assert world.r.rows[world.rows[2].tid].delivered == {0: b"late"}
+    world.check()
+
+
+def test_a_no_and_a_stop_reach_what_was_diverted() -> None:
+    world = World()
+    world.settle()
+    world.s.divert(world.rows[0], "R2")
+    _yes(world, d="deny")
+    assert [world.rows[n].state for n in (0, 2)] == ["DENIED", "DENIED"]
+    world = World()
+    _without_packs(world)
+    tab = _yes(world)
+    world.s.divert(world.rows[0], "R2")
+    world.settle()
+    world.relay.letters.append(tab.say(5, encode(tab.door.stop())))
+    world.settle()
+    assert [world.rows[n].state for n in (0, 2)] == ["DIVERTED", "REVOKED"]
+    assert _state_at(world, world.rows[2]) == "REVOKED"
+    world.check()
 
 
 def test_a_no_is_final() -> None:
@@ -316,6 +425,20 @@ class _TrustsReceipts(Sender):
         row.receipt, row.key, row.state = text, None, "COMPLETE"
 
 
+class _LeavesTheFirst(Sender):
+    def _end(self, row: Send, event: str) -> None:
+        if event != "divert":
+            super()._end(row, event)
+
+
+def _in_mid_delivery(world: World) -> None:
+    _without_packs(world)
+    _yes(world)
+    world.s.divert(world.rows[0], "R2")
+    world.spread([])
+    world.settle()
+
+
 def _guess(world: World) -> None:
     world.settle()
     for n in range(6):
@@ -360,6 +483,7 @@ def _invent(world: World) -> None:
         ({"sender": _ForgetsTheNo}, _attest_after_no),
         ({"receiver": _AllowsAll}, _override),
         ({"sender": _TrustsReceipts}, _invent),
+        ({"sender": _LeavesTheFirst}, _in_mid_delivery),
     ],
 )
 def test_the_promises_notice_a_party_that_breaks_its_word(

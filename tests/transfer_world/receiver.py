@@ -17,6 +17,7 @@ from transfer.messages import Close, Offer, Receipt, Release, name_of, peek, sig
 from transfer.packs import SIZES, open_pack
 from transfer.prekeys import PrekeyPair
 from transfer.release import KEEP, Pin, accept_close, accept_offer, open_release, says_yes
+from transfer.sites import Identity
 from transfer.states import RECEIVER, step
 from transfer.stream import Assembler
 
@@ -25,7 +26,9 @@ class Opening(NamedTuple):
     """R opened a study: by whose word, and what that word was."""
 
     tid: Tid
+    at: str
     offer: Digest
+    granted: Digest
     vp: PublicKey
     kind: str
     yes: bool
@@ -48,8 +51,10 @@ class Receive:
 class Receiver:
     """R."""
 
-    def __init__(self, clock: Callable[[], int], pair: PrekeyPair, pin: Pin) -> None:
-        self.clock, self.pair, self.pin = clock, pair, pin
+    def __init__(
+        self, clock: Callable[[], int], pair: PrekeyPair, pin: Pin, me: Identity = R, name: str = "R"
+    ) -> None:
+        self.clock, self.pair, self.pin, self.me, self.name = clock, pair, pin, me, name
         self.rows: dict[Tid, Receive] = {}
         self.used: dict[Tid, Digest] = {}
         self.waiting: list[str] = []
@@ -80,7 +85,7 @@ class Receiver:
         if tid in self.rows:
             return
         try:
-            offer = accept_offer(text, pin=self.pin, me=R.site, now=self.clock(), prekey=self._pair)
+            offer = accept_offer(text, pin=self.pin, me=self.me.site, now=self.clock(), prekey=self._pair)
         except PeerError as why:
             jws.verify(Offer.NAME, text, S.site, Offer.CAP)
             self._decline(tid, text, why.code)
@@ -111,10 +116,11 @@ class Receiver:
                 text,
                 row.offer,
                 pin=self.pin,
-                me=R.site,
+                me=self.me.site,
                 now=self.clock(),
                 prekey=self._pair,
                 used=self.used.get(tid),
+                opened=self._has_opened,
             )
         except PeerError as why:
             jws.verify("release", text, S.site, 16384)
@@ -130,7 +136,9 @@ class Receiver:
         self.openings.append(
             Opening(
                 tid,
+                self.name,
                 jws.digest(row.offer),
+                opened.grant.offer,
                 opened.release.pk,
                 opened.release.type,
                 says_yes(opened.grant),
@@ -138,9 +146,12 @@ class Receiver:
         )
         self.deliver(tid)
 
+    def _has_opened(self, offer: Digest) -> bool:
+        return any(tid in self.used and jws.digest(row.offer) == offer for tid, row in self.rows.items())
+
     def _decline(self, tid: Tid, offer: str, code: str) -> None:
         close = Close(v=1, tid=tid, offer=jws.digest(offer), state="DECLINED", why=code, iat=self.clock())  # type: ignore[arg-type]
-        self.outbox.append(Post("S", sign_message(close, R.key)))
+        self.outbox.append(Post("S", sign_message(close, self.me.key)))
 
     def pack(self, pack: Pack) -> None:
         """A ciphertext that the relay says is this one."""
@@ -194,7 +205,7 @@ class Receiver:
                 state="COMPLETE" if row.state == "COMPLETE" else "PARTIAL", proof="store", gaps=[], iat=self.clock(),
             )  # fmt: skip
             self.said.append(message)
-            self.outbox.append(Post("S", sign_message(message, R.key)))
+            self.outbox.append(Post("S", sign_message(message, self.me.key)))
 
     def tick(self) -> None:
         for tid, row in self.rows.items():

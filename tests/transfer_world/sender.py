@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from tests.transfer_kit import R, S, an_attestation, an_override
+from tests.transfer_kit import PAIR, PAIR2, R2, R, S, an_attestation, an_override
 from tests.transfer_world.wire import Letter, Pack, Post
 from transfer import jws, tries
 from transfer.channel import Channel, ChannelState
@@ -45,12 +45,13 @@ from transfer.messages import (
     sign_message,
 )
 from transfer.packs import seal_pack
-from transfer.prekeys import read_prekey
-from transfer.release import NO_RUN, accept_close, accept_receipt, make_release
+from transfer.release import NO_RUN, accept_close, accept_receipt, covering, make_release
 from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
 from transfer.summary import Summary, make_summary, summary_hash
 
 Slot = Literal[2, 4, 6]
+SITES = {"R": (R, PAIR), "R2": (R2, PAIR2)}
+"""The two destinations, by name."""
 
 
 class Crash(Exception):
@@ -78,6 +79,12 @@ class Send:
     q: bytes
     pin: str
     items: list[bytes]
+    to: str = "R"
+    alt: tuple[str, ...] = ()
+    add: int = 0
+    root: Tid | None = None
+    kind: Literal["divert", "add"] | None = None
+    replaces: Tid | None = None
     state: str = ""
     offer: str = ""
     summary: str = ""
@@ -88,6 +95,8 @@ class Send:
     runs: dict[RunId, Run] = field(default_factory=dict)
     decided: Decided | None = None
     grant: str = ""
+    type: ReleaseType = "patient"
+    vp: PublicKey = NO_RUN
     release: str = ""
     receipt: str = ""
     manifests: set[Digest] = field(default_factory=set)
@@ -117,42 +126,124 @@ class Sender:
 
     # staff and time
 
-    def create(self, n: int, prekey: str) -> list[Pack]:
-        """A transfer, offered at once; its packs."""
-        tid, cid = Tid(self.random(16)), Cid(self.random(16))
-        row = Send(
-            tid, cid, ContentKey(self.random(32)), self.random(16), f"{n}{n}{n}000", [b"A" * 90, b"B" * 150]
-        )
-        row.state = step(SENDER, "", "create").to
+    def create(self, alt: tuple[str, ...] = (), add: int = 0) -> list[Pack]:
+        """A transfer to R, offered at once; its packs."""
+        row = self._new([b"A" * 90, b"B" * 150])
+        row.alt, row.add = alt, add
         packs = self._packs(row)
-        now = self.clock()
-        row.exp, row.prekey, row.salt = now + 7200, prekey, BlobKey(self.random(16))
+        self._offer(row)
+        return packs
+
+    def _new(self, items: list[bytes]) -> Send:
+        n = len(self.rows) + 1
+        row = Send(
+            Tid(self.random(16)), Cid(self.random(16)), ContentKey(self.random(32)), self.random(16),
+            f"{n % 1000:03}000", items,
+        )  # fmt: skip
+        row.state = step(SENDER, "", "create").to
+        return row
+
+    def _offer(self, row: Send) -> None:
+        now, (site, pair) = self.clock(), SITES[row.to]
+        row.exp, row.salt = now + 7200, BlobKey(self.random(16))
+        row.prekey = pair.publish(site.key, now)
         row.summary = make_summary(
             Summary(
-                person=f"P{n}",
-                from_="S",
-                to="R",
-                what="Head",
-                why="transfer",
-                until=row.exp,
-                alt=[],
-                add=0,
-                call="",
+                person=f"P{len(self.rows) + 1}", from_="S", to=row.to, what="Head", why="transfer",
+                until=row.exp, alt=list(row.alt), add=row.add, call="",
             )
-        )
+        )  # fmt: skip
+        child: dict[str, Any] = {}
+        if row.root is not None:
+            child = {"parent": jws.digest(self.rows[row.root].offer), "kind": row.kind}
         row.offer = sign_message(
             Offer(
-                v=1, tid=tid, cid=cid, s=S.site, r=R.site, kid=read_prekey(prekey, site=R.site, now=now).kid,
-                sum=summary_hash(row.salt, row.summary), ct="consent-1", why="transfer", alt=[], add=0, iat=now,
-                exp=row.exp,
+                v=1, tid=row.tid, cid=row.cid, s=S.site, r=site.site, kid=pair.kid,
+                sum=summary_hash(row.salt, row.summary), ct="consent-1", why="transfer",
+                alt=[SITES[name][0].site for name in row.alt], add=row.add, iat=now, exp=row.exp, **child,
             ),
             S.key,
         )  # fmt: skip
         row.state = step(SENDER, row.state, "offer").to
-        self.rows[tid] = row
+        self.rows[row.tid] = row
         self._hello(row)
-        self.outbox.append(Post("R", row.offer))
+        self.outbox.append(Post(row.to, row.offer))
+
+    # children
+
+    def divert(self, leg: Send, to: str) -> list[Pack]:
+        """To another site, under a child offer of the first one; the packs that are new."""
+        root = self.rows[leg.root] if leg.root is not None else leg
+        if leg.kind == "add" or leg.state not in ("OFFERED", "RELEASED") or to == leg.to:
+            return []
+        if any(row.replaces == leg.tid and row.state in OPEN_SENDER for row in self.rows.values()):
+            return []
+        row = self._new(leg.items)
+        row.to, row.root, row.kind, row.replaces = to, root.tid, "divert", leg.tid
+        packs = []
+        if leg.release:  # whoever opened the first keeps its key
+            packs = self._packs(row)
+        else:
+            row.cid, row.key, row.manifests = leg.cid, leg.key, set(leg.manifests)
+        self._offer(row)
+        if leg.release:
+            self._cover(row, root)
+        elif not self._reaches(row, root):
+            self._end(leg, "divert")  # its question is no more of use
         return packs
+
+    def add(self, root: Send) -> list[Pack]:
+        """Something late under the grant of a released transfer; its packs."""
+        if root.root is not None or root.state not in ("RELEASED", "COMPLETE", "PARTIAL") or not root.release:
+            return []
+        row = self._new([b"late"])
+        row.to, row.root, row.kind = root.to, root.tid, "add"
+        packs = self._packs(row)
+        self._offer(row)
+        self._cover(row, root)
+        return packs
+
+    @staticmethod
+    def _reaches(row: Send, root: Send) -> bool:
+        try:
+            covering(peek(Offer, row.offer), root.offer, at=root.exp - 1, opened=True)
+        except PeerError:
+            return False
+        return True
+
+    def _permit(self, row: Send, grant: str, kind: ReleaseType, vp: PublicKey, event: str) -> None:
+        """The first yes: to what staff have sent elsewhere meanwhile, if it named that place; else to this very one."""
+        after = step(SENDER, row.state, event)
+        row.grant, row.type, row.vp = grant, kind, vp
+        for child in self._children(row, "OFFERED"):
+            self._cover(child, row)
+        if row.state == "OFFERED":
+            self._release(row, after.to)
+
+    def _cover(self, row: Send, root: Send) -> None:
+        """Releases a child under its parent's grant, if that reaches; else it waits for one of its own."""
+        if not root.grant or row.key is None:
+            return
+        row.grant, row.type, row.vp = root.grant, root.type, root.vp
+        try:
+            self._release(row, step(SENDER, row.state, "covered").to, root.offer)
+        except PeerError:
+            row.grant = ""
+
+    def _release(self, row: Send, state: str, parent: str = "") -> None:
+        assert row.key is not None
+        row.release = make_release(
+            key=S.key, offer_text=row.offer, offer=peek(Offer, row.offer), grant_text=row.grant, kind=row.type,
+            vp=row.vp, prekey_text=row.prekey, content_key=row.key, now=self.clock(), parent_text=parent,
+        )  # fmt: skip
+        row.state = state
+        self.outbox.append(Post(row.to, row.release))
+        leg = self.rows.get(row.replaces) if row.replaces is not None else None
+        if leg is not None and leg.state in OPEN_SENDER:
+            self._end(leg, "divert")
+
+    def _children(self, row: Send, *states: str) -> list[Send]:
+        return [child for child in self.rows.values() if child.root == row.tid and child.state in states]
 
     def _packs(self, row: Send) -> list[Pack]:
         assert row.key is not None
@@ -190,21 +281,12 @@ class Sender:
     def staff_decide(self, row: Send, kind: Literal["attest", "override"]) -> None:
         """What staff decide in the person's place. The table refuses what comes after an end or a decision."""
         now = self.clock()
-        after = step(SENDER, row.state, kind)
+        step(SENDER, row.state, kind)
         if now >= row.exp:
             return
         made = an_attestation if kind == "attest" else an_override
         text = sign_message(made(tid=row.tid, offer=jws.digest(row.offer), iat=now), S.key)
-        self._release(row, text, kind, NO_RUN, now)
-        row.state, row.grant = after.to, text
-
-    def _release(self, row: Send, grant: str, kind: ReleaseType, vp: PublicKey, now: int) -> None:
-        assert row.key is not None
-        row.release = make_release(
-            key=S.key, offer_text=row.offer, offer=peek(Offer, row.offer), grant_text=grant, kind=kind, vp=vp,
-            prekey_text=row.prekey, content_key=row.key, now=now,
-        )  # fmt: skip
-        self.outbox.append(Post("R", row.release))
+        self._permit(row, text, kind, NO_RUN, kind)
 
     def tick(self) -> None:
         for row in self.rows.values():
@@ -219,7 +301,7 @@ class Sender:
                 v=1, tid=row.tid, offer=jws.digest(row.offer), iat=self.clock(), why="",
                 state=after.to,  # type: ignore[arg-type]
             )  # fmt: skip
-            self.outbox.append(Post("R", sign_message(close, S.key)))
+            self.outbox.append(Post(row.to, sign_message(close, S.key)))
         if "tombstone" in after.effects and row.decided is None:
             self.outbox.append((row.mb, encode(Tombstone(v=1, ended=after.to))))
         if "erase-keys" in after.effects:
@@ -312,10 +394,10 @@ class Sender:
         try:
             wish = read_wish(plain, vp=run.vp, tid=row.tid, offer=row.offer)
             if isinstance(wish, Stop):
-                if row.state in TERMINAL:
-                    return "decided"
-                self._end(row, "stop")
-                return ""
+                going = [at for at in (row, *self._children(row, *OPEN_SENDER)) if at.state in OPEN_SENDER]
+                for at in going:
+                    self._end(at, "stop")
+                return "" if going else "decided"
             return self._decide(row, run, *wish)
         except PeerError as why:
             return why.code
@@ -326,12 +408,13 @@ class Sender:
             return "decided"
         if now >= row.exp:
             return "expired"
-        if grant.d == "approve":
-            self._release(row, text, "patient", run.vp, now)
-            row.state = step(SENDER, row.state, "approve").to
-        row.grant, row.decided = text, Decided(grant.d, now)
         if grant.d == "deny":
-            self._end(row, "deny")
+            row.grant, row.vp, row.decided = text, run.vp, Decided(grant.d, now)
+            for at in (row, *self._children(row, "OFFERED")):
+                self._end(at, "deny")
+            return ""
+        self._permit(row, text, "patient", run.vp, "approve")
+        row.decided = Decided(grant.d, now)
         return ""
 
     def _reply(self, letter: Letter, slot: Slot, body: bytes) -> None:
@@ -350,7 +433,11 @@ class Sender:
                 row = self.rows.get(close.tid)
                 if row is not None:
                     accept_close(
-                        text, site=R.site, tid=row.tid, offer=jws.digest(row.offer), from_receiver=True
+                        text,
+                        site=SITES[row.to][0].site,
+                        tid=row.tid,
+                        offer=jws.digest(row.offer),
+                        from_receiver=True,
                     )
                     if row.state == "RELEASED":
                         self._end(row, "declined")
@@ -362,7 +449,7 @@ class Sender:
         if row is None or not row.grant:
             return
         receipt = accept_receipt(
-            text, r=R.site, tid=row.tid, offer=jws.digest(row.offer), grant=jws.digest(row.grant),
+            text, r=SITES[row.to][0].site, tid=row.tid, offer=jws.digest(row.offer), grant=jws.digest(row.grant),
             manifests=frozenset(row.manifests),
         )  # fmt: skip
         row.receipt = text

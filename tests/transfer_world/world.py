@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from tests.transfer_kit import NOW, PAIR, R, S, stream
+from tests.transfer_kit import NOW, PAIR, PAIR2, R2, S, stream
 from tests.transfer_world.receiver import Receiver
 from tests.transfer_world.sender import Crash, Send, Sender
-from tests.transfer_world.wire import Letter, Post, Relay
+from tests.transfer_world.wire import Letter, Pack, Post, Relay
 from transfer import jws, tries
 from transfer.door import Asked, PhoneDoor
 from transfer.encoding import b64
 from transfer.errors import LocalError, PeerError
 from transfer.ids import ContentKey, Digest, PublicKey, Tid
 from transfer.links import mailbox_of
-from transfer.messages import Receipt, encode, name_of, peek
+from transfer.messages import Offer, Receipt, Release, encode, name_of, peek
 from transfer.release import NO_RUN, Pin
 from transfer.states import TERMINAL
 
@@ -49,11 +49,10 @@ class World:
         self.now = NOW
         self.relay = Relay()
         self.s = sender(lambda: self.now + s_skew, stream("S"))
-        self.r = receiver(
-            lambda: self.now + r_skew,
-            PAIR,
-            Pin(S.site, attest="attest" in allow, override="override" in allow),
-        )
+        pin = Pin(S.site, attest="attest" in allow, override="override" in allow)
+        self.r = receiver(lambda: self.now + r_skew, PAIR, pin)
+        self.r2 = receiver(lambda: self.now, PAIR2, pin, R2, "R2")
+        self.sites = {"S": self.s, "R": self.r, "R2": self.r2}
         self.allow = allow
         self.tabs: list[Tab] = []
         self.random = stream("phones")
@@ -61,14 +60,18 @@ class World:
         self.denied: set[tuple[Digest, PublicKey, str]] = set()
         self.keys: dict[Tid, ContentKey] = {}
         self.ended: dict[tuple[str, Tid], str] = {}
-        self.seen = self.looked = 0
+        self.looked = 0
         self.at = {"letters": 0, "posts": 0, "packs": 0}
-        for n in (1, 2):
-            self.relay.packs += self.s.create(n, PAIR.publish(R.key, NOW - 3600))
-        for row in self.s.rows.values():
-            assert row.key is not None
-            self.keys[row.tid] = row.key
+        self.spread(self.s.create(alt=("R2",), add=3600))
+        self.spread(self.s.create())
         self.flush()
+
+    def spread(self, packs: list[Pack]) -> None:
+        """What S has just made: its packs, and its key for the checks to look for."""
+        self.relay.packs += packs
+        for row in self.rows:
+            if row.key is not None:
+                self.keys[row.tid] = row.key
 
     @property
     def rows(self) -> list[Send]:
@@ -85,8 +88,10 @@ class World:
                 self.relay.posts.append(out)
             else:
                 self.relay.hellos.append(out)
-        self.relay.posts += self.r.outbox
-        self.s.outbox, self.r.outbox = [], []
+        self.s.outbox = []
+        for site in (self.r, self.r2):
+            self.relay.posts += site.outbox
+            site.outbox = []
 
     def scan(self, row: Send, code: str, hello: bytes | None = None) -> Tab:
         tab = Tab(row, code, self.random)
@@ -145,7 +150,7 @@ class World:
                     self.to_phone(letter, tab)
 
     def deliver_post(self, post: Post) -> None:
-        (self.s if post.to == "S" else self.r).post(post.text)
+        self.sites[post.to].post(post.text)
 
     def settle(self) -> None:
         """An honest stretch: what was not delivered yet, in order, until nothing new is said."""
@@ -161,6 +166,7 @@ class World:
                 self.deliver_post(post)
             for pack in packs:
                 self.r.pack(pack)
+                self.r2.pack(pack)
 
     # the promises
 
@@ -172,28 +178,51 @@ class World:
         self._complete()
 
     def _openings(self) -> None:
-        openings = self.r.openings
-        for opening in openings[self.seen :]:
-            meant = (opening.offer, opening.vp, opening.kind)
+        openings = [*self.r.openings, *self.r2.openings]
+        for opening in openings:
+            row = self.s.rows[opening.tid]
+            meant = (opening.granted, opening.vp, opening.kind)
             assert meant in self.approved, "opened without a yes to this very offer"
             assert opening.yes
             assert opening.kind in ("patient", *self.allow), "opened by a type that R has not allowed"
-            assert opening.offer == jws.digest(self.s.rows[opening.tid].offer)
-        self.seen = len(openings)
+            assert (opening.offer, opening.at) == (jws.digest(row.offer), row.to)
+            if opening.granted != opening.offer:
+                self._covered(row, opening.granted)
         assert len({o.tid for o in openings}) == len(openings), "one offer was opened twice"
-        assert len({(o.offer, o.vp) for o in openings}) == len(openings), "one yes opened twice"
+        own = [(o.offer, o.vp) for o in openings if o.granted == o.offer]
+        assert len(set(own)) == len(own), "one yes opened twice"
         for row in self.rows:
             if row.state == "DENIED" or (row.decided and row.decided.d == "deny"):
                 assert not row.release, "a no became a release"
-                assert all(o.tid != row.tid for o in openings), "a no opened a study"
-        for tid, received in self.r.rows.items():
-            assert all(data == self.s.rows[tid].items[no] for no, data in received.delivered.items())
-            if received.delivered:
-                assert any(o.tid == tid for o in openings), "delivered without an opening"
+                assert all(jws.digest(row.offer) not in (o.offer, o.granted) for o in openings), "a no opened"
+            if row.replaces is not None and row.state == "RELEASED":
+                assert self.s.rows[row.replaces].state in TERMINAL, "one study is on its way to two places"
+        for name, site in (("R", self.r), ("R2", self.r2)):
+            for tid, received in site.rows.items():
+                assert all(data == self.s.rows[tid].items[no] for no, data in received.delivered.items())
+                if received.delivered:
+                    assert any((o.tid, o.at) == (tid, name) for o in openings), "delivered without an opening"
+
+    def _covered(self, row: Send, granted: Digest) -> None:
+        """What a yes to the parent reaches (protocol s. 7), said again without the protocol's code."""
+        assert row.root is not None
+        root = self.s.rows[row.root]
+        assert granted == jws.digest(root.offer), "a yes to something else"
+        assert root.root is None, "a child of a child"
+        if row.kind == "divert":
+            assert row.to in root.alt, "sent where nobody agreed to"
+            assert peek(Release, row.release).iat < root.exp, "diverted when the question was over"
+        else:
+            assert (row.to, row.cid != root.cid) == (root.to, True)
+            assert root.add
+            assert peek(Offer, row.offer).iat <= peek(Offer, root.offer).iat + root.add
+            assert any(o.offer == granted for o in self.r.openings), "added to what was never opened"
 
     def _ends(self) -> None:
         states = {("S", row.tid): row.state for row in self.rows} | {
-            ("R", tid): row.state for tid, row in self.r.rows.items()
+            (name, tid): row.state
+            for name, site in (("R", self.r), ("R2", self.r2))
+            for tid, row in site.rows.items()
         }
         for at, state in states.items():
             assert self.ended.get(at, state) == state, "an end was taken back"
@@ -217,7 +246,7 @@ class World:
                     assert form not in body, "a content key on the wire"
         for row in self.rows:
             assert (row.key is None) == (row.state in TERMINAL), "S keeps a key past the end"
-        for tid, received in self.r.rows.items():
+        for tid, received in (*self.r.rows.items(), *self.r2.rows.items()):
             assert (received.key is not None) == (received.state == "OPENED"), (
                 "R has a key without an open study"
             )
@@ -228,11 +257,12 @@ class World:
         for row in self.rows:
             if row.state == "COMPLETE":
                 receipt = peek(Receipt, row.receipt)
-                mine = [said for said in self.r.said if said.tid == row.tid and said.state == "COMPLETE"]
+                site = self.r if row.to == "R" else self.r2
+                mine = [said for said in site.said if said.tid == row.tid and said.state == "COMPLETE"]
                 assert mine, "COMPLETE, and R never said so"
                 assert {said.manifest for said in mine} <= row.manifests
-                assert receipt in self.r.said
-                received = self.r.rows[row.tid]
+                assert receipt in site.said
+                received = site.rows[row.tid]
                 assert received.state == "COMPLETE"
                 assert sorted(received.delivered) == list(range(len(row.items)))
 

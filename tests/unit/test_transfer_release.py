@@ -169,7 +169,6 @@ RULES: list[tuple[str, dict[str, Any], type[TransferError]]] = [
     ("1 an override with a phone's key", {"kind": "override", "pin": ALL, "release": {"pk": VP.text}}, HeaderError),
     ("2 O names another sender", {"offer": {"s": OTHER.site.text}}, NotForMeError),
     ("2 O is for another site", {"offer": {"r": OTHER.site.text}}, NotForMeError),
-    ("2 O is a child", {"offer": {"parent": OTHER_DIGEST.text, "kind": "divert"}}, VersionError),
     ("2 the pre-key is gone", {"prekey": no_pair}, KeyUnknownError),
     ("2 L is for another site", {"release": {"r": OTHER.site.text}}, NotForMeError),
     ("2 L was sealed to another pre-key", {"release": {"kid": b64(bytes(8))}}, NotForMeError),
@@ -447,7 +446,6 @@ def test_check_grant_takes_either_decision() -> None:
         ({}, {"pin": Pin(OTHER.site)}, SignatureError),
         ({"s": OTHER.site}, {}, NotForMeError),
         ({}, {"me": OTHER.site}, NotForMeError),
-        ({"parent": OTHER_DIGEST, "kind": "add"}, {}, VersionError),
         ({}, {"prekey": no_pair}, KeyUnknownError),
         ({"kid": Kid(bytes(8))}, {}, KeyUnknownError),
         ({}, {"now": NOW - 601}, ClockError),
@@ -475,7 +473,7 @@ def test_an_offer_for_longer_than_a_day_is_no_offer() -> None:
 
 
 def test_an_offer_with_other_destinations_in_sight_is_taken_as_it_is() -> None:
-    """`alt` and `add` belong to diversion and additions: they are carried and signed, and nothing follows from them."""
+    """What they allow is for child offers: it does not make O itself anybody else's."""
     text = sign_message(an_offer(alt=[OTHER.site], add=3600), S.key)
     assert accept_offer(text, pin=Pin(S.site), me=R.site, now=NOW, prekey=pair_of).alt == [OTHER.site]
     with refused(NotForMeError):

@@ -178,6 +178,7 @@ class Inbox:
             opened = open_release(
                 text, row["offer"], pin=peer.pin, me=self._identity.site, now=now,
                 prekey=lambda kid: self._pins.own_pair(con, kid), used=Digest(used) if used else None,
+                opened=lambda offer: _has_opened(con, peer.site, offer),
             )  # fmt: skip
             if row["state"] in ("EXPIRED", "DECLINED"):
                 raise ExpiredError
@@ -358,6 +359,12 @@ def unsent(con: Con, tid: bytes, cid: bytes) -> int:
 def _short(con: Con, row: sqlite3.Row) -> bool:
     """Whether all that was listed is less than the study; nothing at all is no study."""
     return not row["total"] or unsent(con, row["tid"], row["cid"]) > 0
+
+
+def _has_opened(con: Con, peer: SiteId, offer: Digest) -> bool:
+    """Whether the study of this site's offer was opened here (protocol s. 7)."""
+    opened = rows(con, "SELECT r.offer FROM used u JOIN receives r ON r.tid=u.tid WHERE r.peer=?", (peer,))
+    return any(jws.digest(row["offer"]) == offer for row in opened)
 
 
 def _code_of_refusal(con: Con, tid: Tid) -> str:
