@@ -47,10 +47,12 @@ class Reader(HTMLParser):
         self.links: list[str] = []
         self.words: list[str] = []
         self._select = ""
+        self._inline = False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
+        self._inline = tag == "bdi"
         if tag == "form":
             self.forms.append(Form(values["action"]))
         elif tag == "a":
@@ -64,11 +66,15 @@ class Reader(HTMLParser):
             self.forms[-1].fields.setdefault(self._select, values["value"])
 
     def handle_endtag(self, tag: str) -> None:
+        self._inline = tag == "bdi"
         if tag == "select":
             self._select = ""
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self._inline and self.words:
+            self.words[-1] += data
+        else:
+            self.words.append(data)
 
     @property
     def text(self) -> str:

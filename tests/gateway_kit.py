@@ -33,7 +33,7 @@ from relay.config import Config, Rate, Rates
 from relay.enroll import enroll
 from tests.image_kit import EXPLICIT, encoded, image_elements, smooth
 from transfer.door import Asked, PhoneDoor
-from transfer.ids import Cid, MailboxId, SiteId, Tid
+from transfer.ids import BlobKey, Cid, MailboxId, SiteId, Tid
 from transfer.links import mailbox_of
 from transfer.mailbox import Answer, Hello, Point, Refusal, Sealed, Status
 from transfer.messages import encode
@@ -310,6 +310,12 @@ class Handset:
 
     async def stop(self) -> Status:
         self.m5 = encode(self.door.stop())
+        return await self._wish()
+
+    async def say(self, plain: str) -> Status:
+        """To m6, with whatever a page of their own puts into m5."""
+        self.door.state = "DECIDED"
+        self.m5 = encode(Sealed(v=1, box=BlobKey(self.door._channel.seal(plain.encode()))))
         return await self._wish()
 
     async def _wish(self) -> Status:

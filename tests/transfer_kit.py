@@ -65,7 +65,7 @@ SALT = BlobKey(fixed("salt", 16))
 SUMMARY = make_summary(
     Summary(
         person="J.D. 1961", from_="Valley Hospital", to="Lakeside Trauma Center", what="Head, today",
-        why="transfer", until=NOW + 2 * HOURS, alt=[], add=0, call="Ward 3, 555 0100",
+        why="transfer", until=NOW + 2 * HOURS, alt=[], add=0, call="Ward 3, 555 0100", declined=None,
     )
 )  # fmt: skip
 DIGEST = Digest(fixed("a digest"))

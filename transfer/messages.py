@@ -24,6 +24,7 @@ from transfer import jws
 from transfer.encoding import b64, unb64
 from transfer.errors import HeaderError, VersionError
 from transfer.ids import BlobKey, Cid, Digest, Fixed, Kid, Nonce, PublicKey, SiteId, Tid
+from transfer.text import NAME_MOST, is_seen
 
 Time = Annotated[int, Meta(ge=0, le=2**40)]
 """Unix seconds."""
@@ -107,7 +108,7 @@ class Grant(Message, frozen=True, forbid_unknown_fields=True):
     offer: Digest
     d: Literal["approve", "deny"]
     by: Literal["patient", "proxy"]
-    name: Annotated[str, Meta(max_length=80)]
+    name: Annotated[str, Meta(max_length=NAME_MOST)]
     rel: Relation
     lang: Annotated[str, Meta(pattern=r"^[a-z]{2}(-[A-Z]{2})?\Z")]
     t: Time
@@ -116,6 +117,8 @@ class Grant(Message, frozen=True, forbid_unknown_fields=True):
         patient = self.by == "patient"
         if patient != (self.rel == "self") or (patient and self.name):
             raise ValueError("by")
+        if not is_seen(self.name):
+            raise ValueError("name")
 
 
 class Attest(Message, frozen=True, forbid_unknown_fields=True):

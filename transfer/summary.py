@@ -6,7 +6,7 @@ offline (models A24, A25).
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,13 @@ from transfer.messages import Reason, Time, decode, encode
 CAP = 2048
 SALT_SIZE = 16
 Line = Annotated[str, Meta(max_length=120)]
+
+
+class Declined(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A no that this study has had before, in a transfer of its own: final there, and said here (protocol s. 10)."""
+
+    at: Time
+    by: Literal["patient", "proxy"]
 
 
 class Summary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
@@ -34,6 +41,8 @@ class Summary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
     add: Annotated[int, Meta(ge=0, le=7 * 86400)]
     call: Annotated[str, Meta(max_length=80)]
     """Whom to call with a question: a ward and its number, or empty."""
+    declined: Declined | None
+    """The newest no to sending this study, or none."""
 
 
 def make_summary(summary: Summary) -> str:

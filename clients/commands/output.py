@@ -34,6 +34,7 @@ import msgspec
 from clients.commands.progress import Bars
 from clients.gateway.errors import GatewayError, leaf
 from transfer.errors import TransferError
+from transfer.text import seen
 
 F = TypeVar("F", bound=Callable[..., Any])
 EXIT = {"COMPLETE": 0, "PARTIAL": 3, "DENIED": 4, "EXPIRED": 5, "REVOKED": 6, "DIVERTED": 7}
@@ -53,7 +54,7 @@ class Speaker:
             line = {"event": name, "t": round(time.monotonic() - self._started, 3), **fields}
             print(msgspec.json.encode(line).decode(), flush=True)
         elif sentence:
-            self._bars.say(sentence)
+            self._bars.say(_lines(sentence))
 
     def progress(self, name: str, what: str, done: int, of: int, unit: str, /, **fields: Any) -> None:
         """An event that only moves a number: a bar for people."""
@@ -68,7 +69,7 @@ class Speaker:
 
     def value(self, value: Any, text: str) -> None:
         """A result that is not an event: JSON of the whole, or text."""
-        print(msgspec.json.encode(value).decode() if self.json else text, flush=True)
+        print(msgspec.json.encode(value).decode() if self.json else _lines(text), flush=True)
 
     def qr(self, text: str) -> None:
         """A QR code, where a person looks at a terminal."""
@@ -81,6 +82,11 @@ class Speaker:
             self.event("failed", code=why.code, sentence=why.sentence)
         else:
             print(f"{why.sentence} [{why.code}]", file=sys.stderr, flush=True)
+
+
+def _lines(text: str) -> str:
+    """Text for a terminal, whose cursor nobody's name moves."""
+    return "\n".join(map(seen, text.split("\n")))
 
 
 def print_qr(text: str) -> None:

@@ -9,7 +9,9 @@ import click
 from clients.commands.output import Speaker, json_option, runs
 from clients.drill import run_phone
 from clients.gateway.peers.relay import tls_context
+from transfer.errors import HeaderError
 from transfer.messages import Relation
+from transfer.text import NAME_MOST, person_name
 
 _RELATIONS = tuple(r for r in get_args(Relation) if r != "self")
 
@@ -39,6 +41,10 @@ async def phone(
     if answer is None:
         raise click.UsageError("Give --approve or --deny.")
     proxy = who == "proxy"
+    try:
+        name = person_name(name)
+    except HeaderError:
+        raise click.UsageError(f"A name has at most {NAME_MOST} characters.") from None
     if proxy and (not name or relationship not in _RELATIONS):
         raise click.UsageError(f"A proxy gives --name and --relationship ({', '.join(_RELATIONS)}).")
 

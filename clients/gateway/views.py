@@ -153,7 +153,7 @@ class TransferView(View, frozen=True, kw_only=True):
     """A phone proved the PIN then; 0 if none did."""
     decided_at: int
     decided_by: str
-    """"patient", "proxy: NAME (parent)", or empty."""
+    """"patient", "proxy: NAME (parent)", "proxy (other)", or empty."""
     released_at: int
     first_stored_at: int
     """S learns it from progress only by the receipt: 0 there."""
@@ -186,6 +186,10 @@ class TransferView(View, frozen=True, kw_only=True):
     """R: sealed, waits (staff are to say who it is), prefix, match, as-is, corrected or unknown. S: empty."""
     filed: str = ""
     """R: under whose number the images are, in a sentence."""
+    decided_name: str = ""
+    """A proxy's, as typed: visible characters only. Who says no need not give it."""
+    decided_rel: str = ""
+    """A proxy's `rel` of the grant, or empty."""
 
 
 class AuditView(View, frozen=True, kw_only=True):

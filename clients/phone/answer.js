@@ -11,7 +11,7 @@
  * @typedef {{state: string, at: number, refused: string, decided: Decided | null, code: string}} Status
  */
 import {
-  Gone, Untrusted, actions, announce, b64, cat, exact, fail, find, hkdf, is, language, parse, phrase, same,
+  Gone, UNSEEN, Untrusted, actions, announce, b64, cat, exact, fail, find, hkdf, is, language, parse, phrase, same,
   say, sha256, show, unb64, utf8, words,
 } from './app.js';
 
@@ -67,6 +67,8 @@ export async function checkCode(isk, sid) {
 
 const isDecided = (/** @type {any} */ x) =>
   x === null || exact(x, { d: (d) => d === 'approve' || d === 'deny', at: is.time });
+const isDeclined = (/** @type {any} */ x) =>
+  x === null || exact(x, { at: is.time, by: (by) => by === 'patient' || by === 'proxy' });
 /** @param {(x: any) => unknown} each */
 const upTo4 = (each) => (/** @type {any} */ x) => Array.isArray(x) && x.length <= 4 && x.every(each);
 const isWhy = (/** @type {string} */ x) => REASONS.includes(x);
@@ -106,7 +108,7 @@ export async function readQuestion(run, json) {
   if (!same(await sha256(cat(unb64(question.salt), question.summary)), unb64(offer.sum))) throw new Untrusted();
   const summary = exact(parse(question.summary), {
     person: is.line(40), from: isLine(120), to: isLine(120), what: isLine(120), why: isWhy, until: is.time,
-    alt: upTo4(isLine(120)), add: isAdd, call: is.line(80),
+    alt: upTo4(isLine(120)), add: isAdd, call: is.line(80), declined: isDeclined,
   });
   // What the person reads must be what the offer allows
   const { why, add, alt } = summary;
@@ -297,6 +299,8 @@ function question(session) {
     what: () => scans(summary.what),
     person: () => who(summary.person),
     why: () => words[`why.${summary.why}`],
+    declined: () => summary.declined && clock(summary.declined.at),
+    [`declined.${summary.declined?.by}`]: 'yes',
     time: () => span(left()),
     alt: () => summary.alt.length && new Intl.ListFormat(language, { type: 'disjunction' }).format(summary.alt),
     add: () => summary.add && span(summary.add),
@@ -314,26 +318,35 @@ function question(session) {
   form.onsubmit = (/** @type {any} */ event) => {
     event.preventDefault();
     const d = event.submitter.value;
-    if (session.by === 'proxy') return introduce(session, d);
-    answer(session, d, '', 'self');
+    // A no asks nothing more of anybody
+    if (d === 'deny') answer(session, d, '', session.by === 'proxy' ? 'other' : 'self');
+    else if (session.by === 'proxy') introduce(session);
+    else answer(session, d, '', 'self');
   };
 }
 
-/** Who speaks for the patient. @param {Session} session @param {'approve' | 'deny'} d */
-function introduce(session, d) {
-  const values = { [d]: 'yes', noname: '', norel: '' };
+/** A name as it was typed or pasted: visible characters, single spaces. @param {string} typed */
+export const cleaned = (typed) =>
+  typed.replace(/\s/g, ' ').replace(UNSEEN, '').normalize().replace(/ +/g, ' ').trim();
+
+/** Who speaks for the patient and says yes. @param {Session} session */
+function introduce(session) {
+  const values = { noname: '', long: '', norel: '' };
   show('who', values);
   const [name, rel] = [find('#name'), find('#rel')];
   find('form').onsubmit = (/** @type {Event} */ event) => {
     event.preventDefault();
-    const called = name.value.replace(/\s+/g, ' ').trim();
+    const called = cleaned(name.value);
+    const long = [...called].length > 80;
+    const good = !!called && !long;
     values.noname = called ? '' : 'yes';
+    values.long = long ? 'yes' : '';
     values.norel = rel.value ? '' : 'yes';
     say();
-    if (called && rel.value) return answer(session, d, called, rel.value);
+    if (good && rel.value) return answer(session, 'approve', called, rel.value);
     rel.ariaInvalid = String(!rel.value);
-    name.ariaInvalid = String(!called);
-    (called ? rel : name).focus();
+    name.ariaInvalid = String(!good);
+    (good ? rel : name).focus();
   };
 }
 

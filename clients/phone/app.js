@@ -470,10 +470,13 @@ export function say() {
   document.title = `${find('h1').textContent} · ${words.brand}`;
 }
 
+/** What has no shape of its own and could make a name read as another one (transfer/text.py). */
+export const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\p{DI}\ufff0-\ufffb]/gu;
+
 /** A value, kept from turning the direction of the sentence around it. @param {string} s */
 function isolated(s) {
   const el = document.createElement('bdi');
-  el.textContent = s;
+  el.textContent = s.replace(UNSEEN, '');
   return el;
 }
 

@@ -291,6 +291,8 @@ async def test_phone_typed_wrongly() -> None:
     for argv in (
         (), ("--approve", "--as", "proxy"), ("--approve", "--as", "proxy", "--name", "N", "--relationship", "self"),
         ("--approve", "--as", "doctor"),
+        ("--approve", "--as", "proxy", "--relationship", "parent", "--name", "x" * 10_000),
+        ("--approve", "--as", "proxy", "--relationship", "parent", "--name", "\u202e\u200b"),
     ):  # fmt: skip
         done = await command("phone", "http://127.0.0.1:1/s#1.AAAA", "--pin", "123456", *argv)
         assert (done.code, done.out) == (2, "")

@@ -150,7 +150,7 @@ class Sender:
         row.summary = make_summary(
             Summary(
                 person=f"P{len(self.rows) + 1}", from_="S", to=row.to, what="Head", why="transfer",
-                until=row.exp, alt=list(row.alt), add=row.add, call="",
+                until=row.exp, alt=list(row.alt), add=row.add, call="", declined=None,
             )
         )  # fmt: skip
         child: dict[str, Any] = {}

@@ -40,6 +40,12 @@ async def test_who_said_what_and_when(record: Record) -> None:
     assert "Without the patient's yes" not in text
 
 
+async def test_no_name_turns_the_paper_round(record: Record) -> None:
+    assert record.decision is not None
+    names = msgspec.structs.replace(record, peer="\u202eabc\u202c Ward\u200b 3\x07")
+    assert "abc Ward 3" in text_of(packet(names, "Valley ED", AT))
+
+
 async def test_what_staff_decided_is_in_red(record: Record) -> None:
     assert record.decision is not None
     staff = msgspec.structs.replace(

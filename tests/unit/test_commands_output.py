@@ -46,6 +46,13 @@ def test_the_result_is_the_exit_code(code: int) -> None:
     assert run(lambda: code) == code
 
 
+def test_a_name_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    speaker = Speaker(False)
+    speaker.value({}, "one\x1b[2J\u202e\ntwo")
+    speaker.event("named", "\x1b]0;x\x07three")
+    assert capsys.readouterr().out == "one[2J\ntwo\n]0;xthree\n"
+
+
 def test_every_end_has_a_code_of_its_own() -> None:
     assert set(EXIT) | {"DECLINED"} == set(TERMINAL)
     assert len(set(EXIT.values())) == len(EXIT)

@@ -9,6 +9,7 @@ from clients.gateway.views import LackingView, TransferView
 from tests.console_kit import House, Person, house
 from tests.fake_engine import blank
 from transfer.states import RECEIVER, SENDER
+from transfer.text import is_seen
 
 
 async def sent(built: House, **values: Any) -> TransferView:
@@ -294,3 +295,41 @@ def test_who_may_be_stopped_and_re_opened() -> None:
     assert not can_reopen(view(reopens_left=0))
     assert not can_reopen(view(state="DENIED"))
     assert not can_reopen(view(role="receive"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("נועה לוי", "<bdi>נועה לוי</bdi> (guardian)"),
+        ("\u202eeoD\u202c \u200bJane\x07<b>", "<bdi>eoD Jane&lt;b&gt;</bdi> (guardian)"),
+    ],
+)
+async def test_a_name_turns_no_sentence_round(name: str, shown: str) -> None:
+    """On the desk's page and in the inbox: isolated, and without what cannot be seen."""
+    who = {"decided_by": f"proxy: {name} (guardian)", "decided_name": name, "decided_rel": "guardian"}
+    async with house() as built:
+        mine = await sent(built, state="RELEASED", decided_at=built.clock.time, patient_name=name, **who)
+        incoming(built, state="OPENED", decided_at=built.clock.time, patient_name=name, **who)
+        for user, path in (("desk1", f"/transfers/{mine.tid}"), ("dr-lee", "/inbox")):
+            person = await built.person(user)
+            await person.open(path)
+            assert person.answer is not None
+            html = await person.answer.text()
+            assert shown in html
+            assert shown.removesuffix(" (guardian)") in html
+            assert is_seen(html.replace("\n", ""))
+
+
+@pytest.mark.parametrize(
+    ("by", "rel", "words"),
+    [
+        ("patient", "", "Declined by the patient,"),
+        ("proxy (other)", "other", "Declined by someone who speaks for the patient,"),
+    ],
+)
+async def test_the_desk_says_who_refused(by: str, rel: str, words: str) -> None:
+    async with house() as built:
+        view = await sent(built, state="DENIED", decided_at=built.clock.time, decided_by=by, decided_rel=rel)
+        text = await seen(await built.person("desk1"), view)
+        assert words in text
+        assert "New transfer" in text

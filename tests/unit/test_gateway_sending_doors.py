@@ -16,13 +16,15 @@ from clients.gateway.errors import DiskFullError
 from clients.gateway.peers.relay import SiteEntry
 from clients.gateway.sending import doors as module
 from tests.gateway_kit import HOUR, NOW, Handset, House, houses
+from tests.transfer_kit import a_grant, payload, signed
+from transfer import jws
 from transfer.channel import ChannelState
 from transfer.door import PhoneDoor, SiteDoor, WrongPinError
 from transfer.encoding import b64
 from transfer.errors import LockedError
 from transfer.ids import BlobKey, Tid
 from transfer.mailbox import Sealed
-from transfer.messages import encode
+from transfer.messages import Grant, encode
 from transfer.tries import AFTER_END, MAX, RUN_SECONDS, RUNS_EVER, RUNS_OPEN
 
 Parties = tuple[House, House, Tid]
@@ -443,6 +445,24 @@ async def test_a_grant_for_another_offer_is_refused(offered: Parties) -> None:
     status = await two.decide()
     assert status.refused == "hash"
     assert (await s.send(other))["state"] == "OFFERED"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("\u202eenaJ", "header"), ("Jane\x00", "header"), ("x" * 3000, "size")]
+)
+async def test_a_name_that_no_honest_page_signs_decides_nothing(
+    offered: Parties, name: str, why: str
+) -> None:
+    """A page that neither cleans nor bounds what was typed: S takes no such grant, and says so."""
+    s, _, tid = offered
+    phone = await Handset.scan(s, tid)
+    await phone.ask()
+    offer = jws.digest((await s.send(tid))["offer"])
+    body = payload(a_grant(by="proxy", rel="other", name="Jane", tid=tid, offer=offer), name=name)
+    status = await phone.say(signed(Grant, body, phone.door._key))
+    assert (status.state, status.refused) == ("OFFERED", why)
+    assert (await s.send(tid))["grant_sealed"] is None
+    assert (await (await Handset.scan(s, tid)).ask()).decided is None
 
 
 async def test_a_phone_is_told_what_became_of_it(offered: Parties) -> None:

@@ -23,6 +23,7 @@ from transfer.mailbox import Hello, Tombstone
 from transfer.messages import Close, Offer, Receipt, Release, decode, encode, open_message, peek, sign_message
 from transfer.release import open_release
 from transfer.states import SENDER, TERMINAL
+from transfer.summary import Declined, read_summary
 
 RECORD = Digest(sha256(b"a manifest record"))
 STATES = ("PREPARING", "OFFERED", "RELEASED", "COMPLETE", "PARTIAL", "DENIED", "EXPIRED", "REVOKED")
@@ -359,6 +360,26 @@ async def test_no_erases_everything_that_could_open_the_study(parties: Parties) 
         r[0] for r in await s.rows("SELECT target FROM outbox WHERE kind='relay' AND target LIKE 'delete:%'")
     ] == [f"delete:{bytes(spool['cid']).hex()}"]
     assert (await s.actions(tid.hex()))[-2:] == ["transfer.joined", "transfer.deny"]
+
+
+async def test_who_is_asked_after_a_no_reads_of_it(parties: Parties) -> None:
+    """A no is final for its tid; the summary of the next transfer of that study says whose it was, and when."""
+    s, r = parties.s, parties.r
+    first = await parties.bring("OFFERED")
+    before, study = await s.send(first), (await s.send(first))["study"]
+    assert read_summary(before["summary"]).declined is None
+    phone = await Handset.scan(s, first)
+    await phone.ask()
+    await phone.decide("deny", by="proxy", rel="other")
+    s.clock.at += HOUR
+    for by, at in (("proxy", NOW), ("patient", NOW + HOUR)):
+        again = await Handset.scan(s, await s.offer_to(r, study))
+        asked = await again.ask()
+        assert asked.summary.declined == Declined(at=at, by=by)  # type: ignore[arg-type]
+        assert (await again.decide("deny")).state == "DENIED"
+    assert (await s.send(first))["summary"] == before["summary"]
+    other = await s.offer_to(r, await s.a_study(StudyInstanceUID="1.2.3.9", SOPInstanceUID="1.2.3.9.1"))
+    assert read_summary((await s.send(other))["summary"]).declined is None
 
 
 async def test_a_key_that_another_open_transfer_needs_stays(parties: Parties) -> None:

@@ -103,6 +103,6 @@ def test_whatever_the_scanner_wrote_it_fits_the_summary(
     what = words(description, "2026-11-24", *((modality, d) for d in series))
     summary = Summary(
         person=initials(name, "1970-01-02"), from_="x" * 80, to="y" * 80, what=what[:120], why="transfer", until=1,
-        alt=[], add=0, call="",
+        alt=[], add=0, call="", declined=None,
     )  # fmt: skip
     make_summary(summary)

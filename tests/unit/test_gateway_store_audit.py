@@ -64,6 +64,17 @@ async def test_a_change_by_another_program_is_found(db: Database, change: str, l
     assert await db.run(audit.verify) == line
 
 
+async def test_what_cannot_be_seen_is_in_no_line(db: Database) -> None:
+    """Neither a mark that turns the page's direction, nor the NUL between the fields of what is hashed."""
+
+    def work(con: Con) -> tuple[str, ...]:
+        audit.record(con, "clerk\x00x", "transfer.note", "\u202eid", "a\r\nb\u200b\x1b[2J", 5)
+        return tuple(rows(con, "SELECT actor, subject, detail FROM audit ORDER BY seq DESC LIMIT 1")[0])
+
+    assert await db.run(work) == ("clerkx", "id", "a  b[2J")
+    assert await db.run(audit.verify) == 0
+
+
 async def test_an_alarm_is_one_alarm_however_often_it_is_raised(db: Database) -> None:
     def raise_alarms(con: Con) -> None:
         for i in range(5):

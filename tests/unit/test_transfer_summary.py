@@ -10,7 +10,7 @@ from tests.transfer_kit import SALT, SUMMARY, refused
 from transfer.encoding import sha256
 from transfer.errors import HeaderError, SizeError
 from transfer.messages import decode
-from transfer.summary import CAP, SALT_SIZE, Summary, make_summary, read_summary, summary_hash
+from transfer.summary import CAP, SALT_SIZE, Declined, Summary, make_summary, read_summary, summary_hash
 
 GOOD: dict[str, Any] = json.loads(SUMMARY)
 
@@ -26,7 +26,7 @@ def _summary(**changes: Any) -> Summary:
 
 def test_there_and_back() -> None:
     assert read_summary(SUMMARY) == _summary()
-    assert set(GOOD) == {"person", "from", "to", "what", "why", "until", "alt", "add", "call"}
+    assert set(GOOD) == {"person", "from", "to", "what", "why", "until", "alt", "add", "call", "declined"}
     assert make_summary(read_summary(SUMMARY)) == SUMMARY
 
 
@@ -44,7 +44,8 @@ def test_the_hash_is_salted_and_over_the_bytes_that_travel() -> None:
         {"person": "x" * 41}, {"person": ...}, {"person": None}, {"from": "x" * 121}, {"from": ...}, {"to": 1},
         {"what": ["head"]}, {"why": "TREAT"}, {"why": ""}, {"until": "soon"}, {"until": -1}, {"until": 1.5},
         {"alt": ["a"] * 5}, {"alt": ["x" * 121]}, {"alt": "a"}, {"add": -1}, {"add": 7 * 86400 + 1}, {"call": "x" * 81},
-        {"count": 212}, {"v": 1},
+        {"count": 212}, {"v": 1}, {"declined": ...}, {"declined": 0}, {"declined": {"at": 1}},
+        {"declined": {"at": -1, "by": "patient"}}, {"declined": {"at": 1, "by": "staff"}},
     ],
 )  # fmt: skip
 def test_other_words_are_refused(changes: dict[str, Any]) -> None:
@@ -102,3 +103,4 @@ def test_lone_surrogates_never_leave_or_enter() -> None:
 
 def test_the_page_shows_every_field() -> None:
     assert_documented(Summary)
+    assert_documented(Declined)

@@ -46,7 +46,7 @@ class Hospital:
         self.words: dict[str, Any] = {
             "person": "J. D., born 1980", "from_": "Valley Hospital", "to": "Lakeside Trauma Center",
             "what": "CT of head, chest, 2026-11-24", "why": "transfer", "until": self.exp, "alt": [], "add": 0,
-            "call": "Ward 3, 555 010 0199",
+            "call": "Ward 3, 555 010 0199", "declined": None,
         } | words  # fmt: skip
         self.summary = make_summary(Summary(**self.words))
         self.salt = BlobKey(os.urandom(16))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
 import pytest
 from playwright.async_api import Page, expect
 
+from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
 from tests.web.phone_kit import Hospital, enter, shows
 from transfer.mailbox import Stop
 from transfer.messages import Grant
+from transfer.summary import Declined
+from transfer.text import is_seen
 
 pytestmark = [pytest.mark.peer, pytest.mark.asyncio(loop_scope="session")]
 
@@ -95,6 +101,64 @@ async def test_who_speaks_for_the_patient(hospital: MakeHospital, phone: MakePho
     assert isinstance(grant, Grant)
     assert (grant.d, grant.by, grant.name, grant.rel) == ("approve", "proxy", "Zoë Ünal 李", "guardian")
     await shows(page, "released")
+
+
+@pytest.mark.parametrize("d", ["yes", "no"])
+async def test_a_name_that_hides_something(d: str, hospital: MakeHospital, phone: MakePhone) -> None:
+    """What is typed or pasted is cleaned and bounded before it is signed; a no asks nobody who they are."""
+    h = await hospital()
+    page = await asked(h, phone)
+    await page.get_by_text("someone else").click()
+    if d == "no":
+        await page.get_by_role("button", name="No, do not send").click()
+        assert isinstance(grant := await h.wishes.get(), Grant)
+        assert (grant.d, grant.by, grant.name, grant.rel) == ("deny", "proxy", "", "other")
+        return await shows(page, "denied")
+    await page.get_by_role("button", name="Yes").click()
+    await page.get_by_label("Who are you to the patient?").select_option("poa")
+    name = page.get_by_label("Your name")
+    for typed, words in (
+        ("\u202e\u200b \u2066", "Please type your name."),
+        ("x" * 10_000, "This name is too long."),
+    ):
+        await name.evaluate("(el, typed) => { el.value = typed; }", typed)
+        await page.get_by_role("button", name="Yes").click()
+        await expect(page.get_by_text(words)).to_be_visible()
+        await expect(name).to_be_focused()
+    await name.evaluate(
+        "(el, typed) => { el.value = typed; }", " \u202eנועה\u202c \u200b  לוי\x07 " + "e\u0301" * 71
+    )
+    await page.get_by_role("button", name="Yes").click()
+    assert isinstance(grant := await h.wishes.get(), Grant)
+    assert (grant.name, grant.rel) == ("נועה לוי " + "é" * 71, "poa")
+    return await shows(page, "released")
+
+
+async def test_the_page_knows_the_same_unseen_characters(phone: MakePhone, relay: Running) -> None:
+    """As `transfer/text.py`, code by code."""
+    page = await phone(f"{relay.url}/s")
+    ours = [code for code in range(0x110000) if not is_seen(chr(code))]
+    theirs = await page.evaluate(
+        "async () => { const { UNSEEN } = await import('/a/app.js');"
+        " return [...Array(0x110000).keys()].filter((c) => String.fromCodePoint(c).search(UNSEEN) === 0); }"
+    )
+    assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("by", "words"), [("patient", "The patient was asked before and said no,"), ("proxy", "Someone who")]
+)
+async def test_who_is_asked_after_a_no_reads_of_it(
+    by: Literal["patient", "proxy"], words: str, hospital: MakeHospital, phone: MakePhone
+) -> None:
+    """Protocol s. 10: the summary says "declined at 10:02"; both answers stay on the screen."""
+    h = await hospital(declined=Declined(at=1_790_000_520, by=by), to="\u202eLakeside\u200b")
+    page = await asked(h, phone, timezone_id="UTC")
+    said = page.get_by_text(words).filter(visible=True)
+    await expect(said).to_contain_text(re.compile(r"said no, Sep 21, 2026, 2:22\sPM\."))
+    await expect(page.get_by_role("heading")).to_have_text("Send these scans to Lakeside?")
+    for button in ("Yes, send the scans", "No, do not send"):
+        await expect(page.get_by_role("button", name=button)).to_be_in_viewport(ratio=1)
 
 
 async def test_stop_sharing(hospital: MakeHospital, phone: MakePhone) -> None:
@@ -197,7 +261,7 @@ async def test_the_language_follows_the_phone_and_the_person(
     await expect(page.get_by_role("heading")).to_have_text("Send these scans to Lakeside Trauma Center?")
     await expect(page.get_by_label("someone else")).to_be_checked()
     assert await page.get_attribute("html", "lang") == "en"
-    await page.get_by_text("the patient").click()
+    await page.get_by_text("the patient", exact=True).click()
     await page.get_by_role("button", name="Español").click()
     await page.get_by_role("button", name="Sí, mandarlas").click()
     grant = await h.wishes.get()

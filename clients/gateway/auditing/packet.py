@@ -18,6 +18,7 @@ from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, T
 from clients.gateway.auditing.fhir import who
 from clients.gateway.auditing.record import Record
 from clients.gateway.fonts import substitute
+from transfer.text import seen
 
 _STAFF = {"attest": "two clinicians attested", "override": "emergency override"}
 _PROOF = {
@@ -65,7 +66,7 @@ class _Paper:
     def say(self, text: str, style: str) -> Paragraph:
         """Text of others is data: neither mark-up nor a link."""
         return Paragraph(
-            escape("".join(c if c in self._letters else "\u25a1" for c in text)), self._styles[style]
+            escape("".join(c if c in self._letters else "\u25a1" for c in seen(text))), self._styles[style]
         )
 
     def pairs(self, pairs: list[tuple[str, str]], style: str) -> Table:

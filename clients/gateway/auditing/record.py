@@ -14,6 +14,7 @@ from clients.gateway.store.vault import Vault
 from transfer import jws
 from transfer.ids import Tid
 from transfer.messages import Grant, Offer, Receipt, Release, peek
+from transfer.text import seen
 
 _LINES = 10_000
 """Lines of one transfer. There are some dozens, unless somebody looks at it every second."""
@@ -90,9 +91,9 @@ def _record(
     receipt = row["receipt"] or ""
     return Record(
         tid=bytes(row["tid"]).hex(), role=role,
-        peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
+        peer=seen(value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or ""),
         state=row["state"], why=row["why"], reason=reason,
-        patient_id=study["patient_id"] if study else "", issuer=study["issuer"] if study else "",
+        patient_id=seen(study["patient_id"]) if study else "", issuer=seen(study["issuer"]) if study else "",
         created_by=row["created_by"] if sent else "", created_at=row["created_at"], expires_at=row["exp"],
         ended_at=row["ended_at"], offer=row["offer"] or "", decision=_decision(vault, row, sent=sent),
         receipt=peek(Receipt, receipt) if receipt else None, receipt_signed=receipt, lines=found,

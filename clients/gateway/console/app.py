@@ -55,6 +55,7 @@ from clients.gateway.console.visit import (
     render,
 )
 from clients.gateway.views import Engine
+from transfer.text import seen
 
 LARGEST_FORM: Final = 16 * 1024
 SLOWEST: Final = 30.0
@@ -150,6 +151,7 @@ def _console(engine: Engine, clock: Clock, *, secure: bool) -> Console:
         loader=jinja2.PackageLoader("clients.gateway.console"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -166,6 +168,11 @@ def _console(engine: Engine, clock: Clock, *, secure: bool) -> Console:
         once=Once(),
         pulse=Pulse(engine),
     )
+
+
+def _shown(value: object) -> object:
+    """What a page says of others' words: visible characters only. Mark-up of our own stays."""
+    return seen(value) if type(value) is str else value
 
 
 async def _run(app: web.Application) -> AsyncIterator[None]:

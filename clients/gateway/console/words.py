@@ -25,6 +25,16 @@ PROOFS: Final[Mapping[str, str]] = {
     "find": "the PACS lists every image (query)",
     "store": "the PACS answered success for every image (C-STORE, or a query after a lost answer)",
 }
+RELATIONS: Final[Mapping[str, str]] = {
+    "parent": "mother or father",
+    "spouse": "wife, husband or partner",
+    "child": "son or daughter",
+    "relative": "other family",
+    "guardian": "guardian",
+    "poa": "has a legal paper to decide",
+    "other": "someone else",
+}
+"""Who a proxy says that they are to the patient, in the words that the phone asked them with."""
 CHECKS: Final[Mapping[str, str]] = {
     "relay": "Relay",
     "clock": "Clock",
@@ -237,6 +247,10 @@ class Words(msgspec.Struct, frozen=True):
     def proof(self, code: str) -> str:
         """What the receipt rests on."""
         return PROOFS.get(code, code)
+
+    def relation(self, code: str) -> str:
+        """Who a proxy is to the patient."""
+        return RELATIONS.get(code, code)
 
     def check(self, name: str) -> str:
         """A check; another destination than the default by its own name: "PACS archive"."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from clients.gateway.meter import Meter
 from clients.gateway.receiving import remarks, settling
 from clients.gateway.receiving.inbox import unsent
-from clients.gateway.sending.view import alarms_of, decided_by
+from clients.gateway.sending.view import alarms_of, decided
 from clients.gateway.store.database import Con, rows, value
 from clients.gateway.store.vault import Vault
 from clients.gateway.views import LackingView, SeriesProgress, TransferView
@@ -65,7 +65,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
         patient_name=row["patient_name"], birth_date=row["birth_date"], what=row["what"],
         reason=peek(Offer, row["offer"]).why, created_at=row["created_at"], expires_at=row["exp"],
         ended_at=row["ended_at"], link="", pin="", check="", tries_left=0, locked=False, reopens_left=0, joined_at=0,
-        decided_at=row["opened_at"], decided_by=decided_by(vault, row["grant_sealed"]), released_at=row["opened_at"],
+        decided_at=row["opened_at"], **decided(vault, row["grant_sealed"]), released_at=row["opened_at"],
         first_stored_at=row["first_stored_at"], bytes=announced, moved=here,
         speed=meter.speed() if meter and moving else 0.0, stalled=bool(moving and meter and meter.idle > 5),
         instances=listed, total=row["total"], stored=stored, gaps=listed - stored + lost if not open_now else 0,

@@ -25,7 +25,7 @@ from transfer.mailbox import Tombstone
 from transfer.messages import Grant, Offer, Prekey, Receipt, encode, open_message, peek, sign_message
 from transfer.release import accept_close, accept_receipt, make_ack, make_release
 from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
-from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
+from transfer.summary import SALT_SIZE, Declined, Summary, make_summary, summary_hash
 
 NO_RECEIPT_ALARM = 24 * 3600
 NO_RECEIPT_END = 7 * 24 * 3600
@@ -161,7 +161,7 @@ class Offers(Ends):
                     person=initials(study["patient_name"], study["birth_date"]), from_=site.name[:120],
                     to=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
                     what=describe(study, series)[:120], why=row["reason"], until=exp, alt=[], add=0,
-                    call=site.call[:80],
+                    call=site.call[:80], declined=self._declined(con, row["study"]),
                 )
             )  # fmt: skip
             salt = self._random(SALT_SIZE)
@@ -183,6 +183,19 @@ class Offers(Ends):
             audit.record(con, "gateway", "transfer.offer", tid.hex(), "", now)
 
         await self._commit(work)
+
+    def _declined(self, con: Con, study: str) -> Declined | None:
+        """The newest no to sending this study: whoever is asked again reads of it."""
+        row = one(
+            con,
+            "SELECT decided_at, grant_sealed FROM sends WHERE study=? AND decision='deny' AND grant_sealed IS NOT NULL"
+            " ORDER BY decided_at DESC, rowid DESC LIMIT 1",
+            (study,),
+        )
+        if row is None:
+            return None
+        grant = peek(Grant, self._vault.open("grant", row["grant_sealed"]).decode())
+        return Declined(at=row["decided_at"], by=grant.by)
 
     async def expire(self) -> None:
         """`expire`, `no-receipt`, and the erasures that are due, by this site's own clock."""

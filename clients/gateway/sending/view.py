@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import Any
 
 from clients.gateway.meter import Meter
 from clients.gateway.sending import completeness, prepared
@@ -109,7 +110,7 @@ def send_view(
         link=make_link(page, vault.open("q", row["q_sealed"])) if offered and row["q_sealed"] else "",
         pin=vault.open("pin", row["pin_sealed"]).decode() if offered and row["pin_sealed"] else "",
         check=row["check_code"], tries_left=left, locked=locked, reopens_left=tries.REOPENS - row["reopens"],
-        joined_at=row["joined_at"], decided_at=row["decided_at"], decided_by=decided_by(vault, row["grant_sealed"]),
+        joined_at=row["joined_at"], decided_at=row["decided_at"], **decided(vault, row["grant_sealed"]),
         released_at=row["decided_at"] if row["release"] else 0, first_stored_at=0, bytes=packs["bytes"],
         moved=packs["moved"], speed=meter.speed() if meter and moving else 0.0,
         stalled=bool(moving and meter and meter.idle > 5), instances=items, total=items if ended else 0,
@@ -131,12 +132,15 @@ def _progress(con: Con, cid: Cid, study: str, series: sqlite3.Row) -> SeriesProg
     return SeriesProgress(label=label, have=have, want=want, closed=bool(closed))
 
 
-def decided_by(vault: Vault, grant_sealed: bytes | None) -> str:
-    """ "patient", or "proxy: NAME (parent)"."""
+def decided(vault: Vault, grant_sealed: bytes | None) -> dict[str, Any]:
+    """The fields `decided_by`, `decided_name` and `decided_rel` of a view."""
     if grant_sealed is None:
-        return ""
+        return {"decided_by": ""}
     grant = peek(Grant, vault.open("grant", grant_sealed).decode())
-    return "patient" if grant.by == "patient" else f"proxy: {grant.name} ({grant.rel})"
+    if grant.by == "patient":
+        return {"decided_by": "patient"}
+    by = f"proxy: {grant.name} ({grant.rel})" if grant.name else f"proxy ({grant.rel})"
+    return {"decided_by": by, "decided_name": grant.name, "decided_rel": grant.rel}
 
 
 def alarms_of(con: Con, tid: bytes) -> list[str]:

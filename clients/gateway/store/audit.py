@@ -13,6 +13,7 @@ import re
 
 from clients.gateway.store.database import Con, after_commit, one, rows
 from transfer.encoding import sha256
+from transfer.text import seen
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _SHOWN = "page:"
@@ -22,7 +23,8 @@ _FIELDS = {"transfer": "tid", "incoming": "tid", "receipt": "tid", "study": "stu
 
 
 def record(con: Con, actor: str, action: str, subject: str, detail: str, now: int) -> None:
-    """Adds a line."""
+    """Adds a line; what cannot be seen is not in it, whoever typed it."""
+    actor, subject, detail = seen(actor), seen(subject), seen(detail)
     last = one(con, "SELECT hash FROM audit ORDER BY seq DESC LIMIT 1")
     line = _line(now, actor, action, subject, detail)
     con.execute(
