@@ -190,6 +190,8 @@ class TransferView(View, frozen=True, kw_only=True):
     """A proxy's, as typed: visible characters only. Who says no need not give it."""
     decided_rel: str = ""
     """A proxy's `rel` of the grant, or empty."""
+    stop_asked: int = 0
+    """When, after the end, the person's wish to stop sharing became known here; 0 if never."""
 
 
 class AuditView(View, frozen=True, kw_only=True):

@@ -117,7 +117,7 @@ export default {
   'stop.1': 'No se mandan más imágenes. Las que ya están en {to} se quedan allí.',
   'stop.yes': 'Sí, parar el envío',
   'stop.asked': 'Pedimos al hospital que pare. Aún no responde.',
-  'stop.late': 'Ya era tarde para parar. Las imágenes están en {to}. Pregunte allí qué se hace con ellas.',
+  'stop.late': 'Ya era tarde para parar. Las imágenes que están en {to} se quedan allí. Avisamos a {to} que usted quiere parar. Puede preguntar allí qué sigue.',
 
   again: 'Escanee el código otra vez',
   'again.1': 'Ponga la cámara sobre el código en la pantalla del personal.',

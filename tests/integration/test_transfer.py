@@ -16,6 +16,7 @@ from tests.world import World, hashes
 from transfer import tries
 from transfer.door import EndedError, WrongPinError
 from transfer.errors import LockedError
+from transfer.messages import encode
 
 
 async def wrong_pin(view: TransferView) -> WrongPinError | LockedError:
@@ -200,6 +201,33 @@ async def test_every_party_restarts(world: World, study: Path) -> None:
     await world.receiver.close()
     await world.receiver.open()
     await world.sender.until(offered.tid, "COMPLETE")
+    assert world.stored() == hashes(study)
+
+
+async def test_yes_while_s_is_down_and_stop_after_the_end(world: World, study: Path) -> None:
+    """The relay keeps the yes until S is back. A stop that comes too late undoes nothing, and both hospitals see it."""
+    offered = await world.offer(study)
+    await world.receiver.until(offered.tid, "SEEN")
+    async with Phone(offered.link, offered.pin) as phone:
+        await phone.ask()
+        await world.sender.close()
+        yes = phone._door.decide("approve", by="patient", name="", rel="self", lang="en", t=0)
+        await phone._post(5, encode(yes))
+        await world.sender.open()
+        assert (await phone._status()).state == "RELEASED"
+        await world.sender.until(offered.tid, "COMPLETE")
+        assert (await phone._status()).state == "COMPLETE"
+        status = await phone.stop()
+        assert (status.state, status.refused) == ("COMPLETE", "decided")
+
+    async def told() -> TransferView | None:
+        view = await world.receiver.engine.transfer(offered.tid)
+        return view if view.stop_asked else None
+
+    there = await world.receiver.eventually(told)
+    here = await world.sender.engine.transfer(offered.tid)
+    assert (there.state, here.state) == ("COMPLETE", "COMPLETE")
+    assert here.stop_asked
     assert world.stored() == hashes(study)
 
 

@@ -340,6 +340,16 @@ def test_a_no_and_a_stop_reach_what_was_diverted() -> None:
     world.check()
 
 
+def test_a_wish_to_stop_after_the_end_takes_nothing_back() -> None:
+    world = World()
+    tab = _yes(world)
+    assert world.rows[0].state == "COMPLETE"
+    world.relay.letters.append(tab.say(5, encode(tab.door.stop())))
+    world.settle()
+    assert (world.rows[0].state, _state_at(world, world.rows[0])) == ("COMPLETE", "COMPLETE")
+    world.check()
+
+
 def test_a_no_is_final() -> None:
     world = World()
     _yes(world, d="deny")

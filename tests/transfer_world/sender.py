@@ -297,15 +297,18 @@ class Sender:
         after = step(SENDER, row.state, event)
         row.state = after.to
         if "close" in after.effects:
-            close = Close(
-                v=1, tid=row.tid, offer=jws.digest(row.offer), iat=self.clock(), why="",
-                state=after.to,  # type: ignore[arg-type]
-            )  # fmt: skip
-            self.outbox.append(Post(row.to, sign_message(close, S.key)))
+            self._close(row, after.to)
         if "tombstone" in after.effects and row.decided is None:
             self.outbox.append((row.mb, encode(Tombstone(v=1, ended=after.to))))
         if "erase-keys" in after.effects:
             row.key = None
+
+    def _close(self, row: Send, state: str) -> None:
+        close = Close(
+            v=1, tid=row.tid, offer=jws.digest(row.offer), iat=self.clock(), why="",
+            state=state,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.outbox.append(Post(row.to, sign_message(close, S.key)))
 
     # phones
 
@@ -394,6 +397,8 @@ class Sender:
         try:
             wish = read_wish(plain, vp=run.vp, tid=row.tid, offer=row.offer)
             if isinstance(wish, Stop):
+                if row.state in ("COMPLETE", "PARTIAL"):  # nothing is taken back: R is told of the wish
+                    self._close(row, "REVOKED")
                 going = [at for at in (row, *self._children(row, *OPEN_SENDER)) if at.state in OPEN_SENDER]
                 for at in going:
                     self._end(at, "stop")

@@ -508,6 +508,22 @@ async def test_a_close_after_the_yes(p: Parties, state: str, after: str) -> None
     assert await p.state(tid) == after
 
 
+@pytest.mark.parametrize("end", ["delivered", "gave-up"])
+async def test_a_close_after_the_end_is_a_wish_that_staff_see(p: Parties, end: str) -> None:
+    """The end stays, the receipt stays, nothing is answered but the `ack`; staff and the log hear of it once."""
+    tid = await p.opened()
+    row = await p.r.receive(tid)
+    await list_items(p, tid, "stored")
+    await p.r.inbox.finish(tid, end)
+    before = await p.r.receive(tid)
+    assert before["state"] in ("COMPLETE", "PARTIAL")
+    close = p.close(tid, row["offer"], "REVOKED")
+    await p.hear(close, close, p.close(tid, row["offer"], "EXPIRED"))
+    assert tuple(await p.r.receive(tid)) == tuple(before)
+    assert len(await p.r.alarms(tid)) == 1
+    assert (await p.r.actions(tid.hex())).count("incoming.stop-asked") == 1
+
+
 async def test_a_close_for_another_offer_is_dropped(p: Parties) -> None:
     tid, offer = await p.offer()
     await p.hear(offer)

@@ -23,8 +23,8 @@ from transfer.door import PhoneDoor, SiteDoor, WrongPinError
 from transfer.encoding import b64
 from transfer.errors import LockedError
 from transfer.ids import BlobKey, Tid
-from transfer.mailbox import Sealed
-from transfer.messages import Grant, encode
+from transfer.mailbox import Decided, Sealed
+from transfer.messages import Close, Grant, encode, name_of, open_message
 from transfer.tries import AFTER_END, MAX, RUN_SECONDS, RUNS_EVER, RUNS_OPEN
 
 Parties = tuple[House, House, Tid]
@@ -409,8 +409,7 @@ async def test_the_first_of_two_phones_decides(offered: Parties) -> None:
     assert (await one.decide("deny")).state == "DENIED"
     status = await two.decide("approve", by="proxy", name="A", rel="parent")
     assert (status.state, status.refused) == ("DENIED", "decided")
-    assert status.decided is not None
-    assert status.decided.d == "deny"
+    assert status.decided == Decided("deny", NOW), "what, and when"
 
 
 async def test_both_decide_at_the_same_moment(offered: Parties) -> None:
@@ -508,6 +507,25 @@ async def test_stop_is_for_who_said_yes(offered: Parties) -> None:
     await no.decide("deny")
     assert (await no.stop()).refused == "decided"
     assert (await s.send(tid))["state"] == "DENIED"
+
+
+@pytest.mark.parametrize("state", ["COMPLETE", "PARTIAL"])
+async def test_a_stop_after_the_end_is_told_and_takes_nothing_back(offered: Parties, state: str) -> None:
+    """The end stays; the phone hears that it was too late, staff see the wish, and R gets one close."""
+    s, _, tid = offered
+    one, two = await Handset.scan(s, tid), await Handset.scan(s, tid)
+    await one.ask()
+    await one.decide()
+    await s.execute("UPDATE sends SET state=?, ended_at=?", state, NOW)
+    await two.ask()
+    for phone in (one, two):
+        status = await phone.stop()
+        assert (status.state, status.refused) == (state, "decided")
+    assert (await s.send(tid))["state"] == state
+    assert (await s.actions(tid.hex())).count("transfer.stop-asked") == 1
+    assert len(await s.alarms(tid)) == 1
+    closes = [text for text in await s.letters() if name_of(text) == Close.NAME]
+    assert [open_message(Close, text, s.site).state for text in closes] == ["REVOKED"]
 
 
 async def test_a_counter_is_never_used_twice(offered: Parties) -> None:

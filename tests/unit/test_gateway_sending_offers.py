@@ -424,6 +424,14 @@ async def test_stop_after_the_yes_is_said_to_r(parties: Parties) -> None:
     assert close.state == "REVOKED"
 
 
+async def test_a_release_that_nobody_took_yet_is_not_sent_after_a_stop(parties: Parties) -> None:
+    """The relay was away: what waits for it is the close, and not the key."""
+    tid = await parties.bring("RELEASED")
+    await parties.s.offers.stop(tid, "clerk")
+    assert await parties.letters(Release) == []
+    assert [c.state for c in await parties.letters(Close)] == ["REVOKED"]
+
+
 async def test_reopen_gives_a_new_code_for_the_same_offer(parties: Parties) -> None:
     s = parties.s
     tid = await parties.bring("OFFERED")

@@ -189,7 +189,7 @@ async def test_stop_comes_too_late(hospital: MakeHospital, phone: MakePhone) -> 
     h.refuse = "decided"
     await page.get_by_role("button", name="Stop sharing").click()
     await page.get_by_role("button", name="Yes, stop sharing").click()
-    await expect(page.get_by_text("It was too late to stop.").first).to_be_visible()
+    await expect(page.get_by_text("It was too late to stop it.").first).to_be_visible()
     await expect(page.get_by_role("button", name="Stop sharing")).to_be_hidden()
 
 

@@ -45,6 +45,9 @@ _WAITING = 1000
 OPEN = 500
 """Transfers of one site that may be open here at once. An offer beyond is not acknowledged: it comes again."""
 _TOO_MANY = "A paired site has offered more studies than a hospital sends. Call it: its gateway may be in wrong hands."
+_STOP_ASKED = (
+    "Sharing was to stop, after this was stored. It stays. Call the sender, and tell your privacy officer."
+)
 NO_END = 7 * 24 * 3600
 """Seconds after which R gives up on a manifest that never ends."""
 
@@ -211,6 +214,9 @@ class Inbox:
         )
         post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), tid, now)
         if row["state"] in TERMINAL:
+            late = close.state == "REVOKED" and row["state"] in ("COMPLETE", "PARTIAL")
+            if late and audit.alarm(con, tid, audit.STOP_ASKED, _STOP_ASKED, now):
+                audit.record(con, "sender", "incoming.stop-asked", tid.hex(), "", now)
             return
         try:
             after = step(RECEIVER, row["state"], f"close-{close.state}")

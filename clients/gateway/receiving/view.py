@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from clients.gateway.meter import Meter
 from clients.gateway.receiving import remarks, settling
 from clients.gateway.receiving.inbox import unsent
-from clients.gateway.sending.view import alarms_of, decided
+from clients.gateway.sending.view import alarms_of, decided, stop_asked
 from clients.gateway.store.database import Con, rows, value
 from clients.gateway.store.vault import Vault
 from clients.gateway.views import LackingView, SeriesProgress, TransferView
@@ -71,7 +71,8 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
         instances=listed, total=row["total"], stored=stored, gaps=listed - stored + lost if not open_now else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
         series=[_progress(con, tid, s) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))],
-        alarms=alarms_of(con, tid), lacking=[] if open_now else _lacking(con, tid, cid),
+        alarms=alarms_of(con, tid), stop_asked=stop_asked(con, tid),
+        lacking=[] if open_now else _lacking(con, tid, cid),
     )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ import msgspec
 
 from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.errors import AbsentError
-from clients.gateway.peers.outbox import forget, post
+from clients.gateway.peers.outbox import acknowledged, forget, post
 from clients.gateway.peers.relay import hello_path, slot_path
+from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from clients.gateway.store.vault import Vault
 from transfer import jws
@@ -22,9 +23,15 @@ from transfer.channel import Channel, ChannelState
 from transfer.door import receipt_code
 from transfer.ids import BlobKey, Cid, MailboxId, RunId, SiteId, Tid
 from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
-from transfer.messages import Close, encode, sign_message
+from transfer.messages import Close, Grant, encode, peek, sign_message
 from transfer.sites import Identity
-from transfer.states import OPEN_SENDER, SENDER, step
+from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
+from transfer.summary import Declined
+
+_STOP_ASKED = (
+    "After the end, somebody asked on the phone to stop sharing. The destination is told; what it has stored stays"
+    " there. Talk with the person, and tell your privacy officer."
+)
 
 
 class Ends:
@@ -59,14 +66,53 @@ class Ends:
             "UPDATE sends SET state=?, why=?, ended_at=? WHERE tid=?", (after.to, why or row["why"], now, tid)
         )
         row = self._row(con, tid)
+        if (
+            event == "stop" and row["release"] is not None
+        ):  # if the relay does not have it yet, nobody needs it now
+            acknowledged(con, jws.digest(row["release"]), SiteId(row["peer"]))
         if "close" in after.effects and row["offer"] is not None:
-            close = Close(v=1, tid=tid, offer=jws.digest(row["offer"]), state=after.to, why="", iat=now)  # type: ignore[arg-type]
-            post(con, "queue", bytes(row["peer"]).hex(), sign_message(close, self._identity.key), tid, now)
+            self._close(con, row, after.to, now)
         if "erase-keys" in after.effects:
             self._erase_key(con, cid, now)
         if not row["decided_at"]:
             self._forget_code(con, row, now)
         self.tell(con, tid, now)
+
+    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
+        """The person who said yes asks to stop; "" or why that undoes nothing."""
+        if row["state"] in ("COMPLETE", "PARTIAL"):
+            self._stop_late(con, row, now)
+        if row["state"] in TERMINAL:
+            return "decided"
+        self._end(con, row, "stop", now)
+        audit.record(con, "phone", "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
+        return ""
+
+    def _stop_late(self, con: Con, row: sqlite3.Row, now: int) -> None:
+        """What R has stored is R's: the end stays, staff here see the wish, and R is told of it by a close, once."""
+        tid = Tid(row["tid"])
+        if value(con, "SELECT 1 FROM alarms WHERE tid=? AND code=?", (tid, audit.STOP_ASKED)):
+            return
+        audit.alarm(con, tid, audit.STOP_ASKED, _STOP_ASKED, now)
+        audit.record(con, "phone", "transfer.stop-asked", tid.hex(), row["state"], now)
+        self._close(con, row, "REVOKED", now)
+
+    def _declined(self, con: Con, study: str) -> Declined | None:
+        """The newest no to sending this study: whoever is asked again reads of it."""
+        row = one(
+            con,
+            "SELECT decided_at, grant_sealed FROM sends WHERE study=? AND decision='deny' AND grant_sealed IS NOT NULL"
+            " ORDER BY decided_at DESC, rowid DESC LIMIT 1",
+            (study,),
+        )
+        if row is None:
+            return None
+        grant = peek(Grant, self._vault.open("grant", row["grant_sealed"]).decode())
+        return Declined(at=row["decided_at"], by=grant.by)
+
+    def _close(self, con: Con, row: sqlite3.Row, state: str, now: int) -> None:
+        close = Close(v=1, tid=Tid(row["tid"]), offer=jws.digest(row["offer"]), state=state, why="", iat=now)  # type: ignore[arg-type]
+        post(con, "queue", bytes(row["peer"]).hex(), sign_message(close, self._identity.key), close.tid, now)
 
     def _erase_key(self, con: Con, cid: Cid, now: int) -> None:
         if value(con, f"SELECT 1 FROM sends WHERE cid=? AND state IN ({quoted(OPEN_SENDER)})", (cid,)):

@@ -24,8 +24,8 @@ from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.mailbox import Tombstone
 from transfer.messages import Grant, Offer, Prekey, Receipt, encode, open_message, peek, sign_message
 from transfer.release import accept_close, accept_receipt, make_ack, make_release
-from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
-from transfer.summary import SALT_SIZE, Declined, Summary, make_summary, summary_hash
+from transfer.states import OPEN_SENDER, SENDER, step
+from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
 
 NO_RECEIPT_ALARM = 24 * 3600
 NO_RECEIPT_END = 7 * 24 * 3600
@@ -184,19 +184,6 @@ class Offers(Ends):
 
         await self._commit(work)
 
-    def _declined(self, con: Con, study: str) -> Declined | None:
-        """The newest no to sending this study: whoever is asked again reads of it."""
-        row = one(
-            con,
-            "SELECT decided_at, grant_sealed FROM sends WHERE study=? AND decision='deny' AND grant_sealed IS NOT NULL"
-            " ORDER BY decided_at DESC, rowid DESC LIMIT 1",
-            (study,),
-        )
-        if row is None:
-            return None
-        grant = peek(Grant, self._vault.open("grant", row["grant_sealed"]).decode())
-        return Declined(at=row["decided_at"], by=grant.by)
-
     async def expire(self) -> None:
         """`expire`, `no-receipt`, and the erasures that are due, by this site's own clock."""
         now = self._clock.now()
@@ -268,14 +255,6 @@ class Offers(Ends):
         if grant.d == "deny":
             self._end(con, self._row(con, tid), "deny", now)
         audit.record(con, grant.by, f"transfer.{grant.d}", tid.hex(), grant.rel, now)
-        return ""
-
-    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
-        """The person who said yes asks to stop; "" or why not."""
-        if row["state"] in TERMINAL:
-            return "decided"
-        self._end(con, row, "stop", now)
-        audit.record(con, "patient", "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
         return ""
 
     # Events of R

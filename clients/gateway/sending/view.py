@@ -9,6 +9,7 @@ from typing import Any
 from clients.gateway.meter import Meter
 from clients.gateway.sending import completeness, prepared
 from clients.gateway.sending.words import describe, series_label
+from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
 from clients.gateway.store.vault import Vault
 from clients.gateway.views import SeriesProgress, SeriesView, StudyView, TransferView
@@ -117,6 +118,7 @@ def send_view(
         stored=(items - len(receipt.gaps)) if receipt else 0, gaps=len(receipt.gaps) + unsent if receipt else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
         series=[_progress(con, cid, row["study"], s) for s in series], alarms=alarms_of(con, tid),
+        stop_asked=stop_asked(con, tid),
     )  # fmt: skip
 
 
@@ -147,3 +149,8 @@ def alarms_of(con: Con, tid: bytes) -> list[str]:
     """Sentences for staff, newest first."""
     found = rows(con, "SELECT sentence FROM alarms WHERE tid=? ORDER BY at DESC, id DESC LIMIT 20", (tid,))
     return [r["sentence"] for r in found]
+
+
+def stop_asked(con: Con, tid: bytes) -> int:
+    """When a wish to stop that came after the end became known."""
+    return int(value(con, "SELECT at FROM alarms WHERE tid=? AND code=?", (tid, audit.STOP_ASKED)) or 0)

@@ -15,6 +15,8 @@ from clients.gateway.store.database import Con, after_commit, one, rows
 from transfer.encoding import sha256
 from transfer.text import seen
 
+STOP_ASKED = "stop-asked"
+"""Code of the alarm at a transfer whose person asked to stop sharing after it had ended."""
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _SHOWN = "page:"
 """How the actions of the staff pages begin (`console.trail`)."""
