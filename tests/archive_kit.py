@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from clients.gateway.dicom.query import STUDY_FIND, STUDY_GET, STUDY_MOVE
 from clients.gateway.dicom.scp import INCOMING, Received, ScpConfig, StorageScp
 from clients.gateway.dicom.scu import Destination
 from clients.gateway.dicom.source import How, Landed, Source
+from clients.gateway.dicom.tls import TlsFiles
 from clients.gateway.pulled import OPEN, PullView
 from clients.gateway.sending.pull_view import pull_view
 from clients.gateway.sending.pull_words import Reach
@@ -118,7 +120,9 @@ def _answer(asked: Dataset, image: Dataset, images: list[Dataset]) -> Dataset:
 
 @contextlib.contextmanager
 def odd_archive(
-    images: list[Dataset], models: tuple[str, ...] = (STUDY_FIND, STUDY_MOVE, STUDY_GET)
+    images: list[Dataset],
+    models: tuple[str, ...] = (STUDY_FIND, STUDY_MOVE, STUDY_GET),
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[tuple[OddArchive, int]]:
     """The archive as AE title PACS, and its port."""
     archive = OddArchive(images)
@@ -131,7 +135,7 @@ def odd_archive(
         CTImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian], scu_role=True, scp_role=True
     )
     server = ae.start_server(
-        ("127.0.0.1", 0), block=False,
+        ("127.0.0.1", 0), block=False, ssl_context=tls,
         evt_handlers=[(evt.EVT_C_FIND, archive.find), (evt.EVT_C_MOVE, archive.move), (evt.EVT_C_GET, archive.get)],
     )  # fmt: skip
     assert server is not None
@@ -200,11 +204,13 @@ async def fetching(
     silent: float = 60.0,
     min_free: int = 0,
     begin: bool = True,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[Desk]:
     """Its pulls from the archive at this port."""
     house, scp, port = given
     to = Destination(
-        aet="PACS", host="127.0.0.1", port=archive, calling_aet=OWN, connect=20.0, association=30.0, response=60.0
+        aet="PACS", host="127.0.0.1", port=archive, calling_aet=OWN, connect=20.0, association=30.0, response=60.0,
+        tls=tls,
     )  # fmt: skip
     landed = Landed(folder=str(house.folder / INCOMING), min_free_bytes=min_free)
     source = Source(to, landed, received=lambda event: pulls.landed(event))

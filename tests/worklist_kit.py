@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import AE, evt
 
 from clients.gateway.dicom.scu import Destination
+from clients.gateway.dicom.tls import TlsFiles, server_context
 from clients.gateway.dicom.worklist import Worklist
 from clients.gateway.dicom.worklist_child import MODEL
 from tests.dicom_kit import free_port, save
@@ -45,7 +46,7 @@ def step(number: str, name: str, born: str = "19840312", **values: Any) -> Datas
     return ds
 
 
-def destination(port: int, aet: str = AET, **times: float) -> Destination:
+def destination(port: int, aet: str = AET, tls: TlsFiles | None = None, **times: float) -> Destination:
     """A worklist on this machine."""
     patience: dict[str, Any] = {
         "connect": 60.0,
@@ -54,12 +55,12 @@ def destination(port: int, aet: str = AET, **times: float) -> Destination:
         "stall": 60.0,
         **times,
     }
-    return Destination(aet=aet, host="127.0.0.1", port=port, calling_aet="TRAUMATX", **patience)
+    return Destination(aet=aet, host="127.0.0.1", port=port, calling_aet="TRAUMATX", tls=tls, **patience)
 
 
-def searcher(port: int, aet: str = AET, **times: float) -> Worklist:
+def searcher(port: int, aet: str = AET, tls: TlsFiles | None = None, **times: float) -> Worklist:
     """That worklist, with the patience that a busy machine needs."""
-    return Worklist(destination(port, aet, **times), patience=170.0)
+    return Worklist(destination(port, aet, tls, **times), patience=170.0)
 
 
 @contextlib.contextmanager
@@ -88,8 +89,10 @@ def wlmscpfs(folder: Path, steps: list[Dataset]) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def worklist(answer: Callable[[Dataset], Iterator[tuple[int, Dataset | None]]]) -> Iterator[int]:
-    """A worklist that answers any query with what `answer` yields; its port."""
+def worklist(
+    answer: Callable[[Dataset], Iterator[tuple[int, Dataset | None]]], tls: TlsFiles | None = None
+) -> Iterator[int]:
+    """A worklist that answers any query with what `answer` yields, over TLS where it has files for that; its port."""
 
     def handle(event: Any) -> Iterator[tuple[int, Dataset | None]]:
         yield from answer(event.identifier)
@@ -97,7 +100,10 @@ def worklist(answer: Callable[[Dataset], Iterator[tuple[int, Dataset | None]]]) 
     ae = AE(AET)
     ae.add_supported_context(MODEL, ImplicitVRLittleEndian)
     ae.network_timeout = ae.dimse_timeout = 30
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, handle)])
+    context = server_context(tls) if tls is not None else None  # wlmscpfs has no TLS
+    server = ae.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, handle)], ssl_context=context
+    )
     assert server is not None
     try:
         yield server.server_address[1]

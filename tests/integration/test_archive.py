@@ -15,13 +15,16 @@ import pytest
 import pytest_asyncio
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
-from pynetdicom import evt
+from pynetdicom import association, evt
+from pynetdicom.dimse_primitives import C_GET, C_MOVE
 
 from clients.gateway import folder as folders
-from clients.gateway.dicom.query import STUDY_FIND, STUDY_GET, Terms
+from clients.gateway.dicom.query import STUDY_FIND, STUDY_GET, STUDY_MOVE, Terms
 from clients.gateway.dicom.source import How
+from clients.gateway.dicom.tls import server_context
 from clients.gateway.errors import GatewayError, ImportingError
 from tests.archive_kit import OWN, Desk, OddArchive, fetching, odd_archive, receiving, with_meta
+from tests.certificates import Authority
 from tests.dicom_kit import free_port, instance, save
 from tests.faults.real_pacs import dcmqrscp, orthanc
 from tests.gateway_kit import NOWHERE, eventually
@@ -307,6 +310,94 @@ async def test_an_archive_that_falls_silent_is_stopped(odd: Odd) -> None:
     archive.on_move = mute
     view = await desk.pull(images[0].StudyInstanceUID)
     assert (view.state, view.code) == ("FAILED", "pull-silent")
+
+
+@MODULE
+async def test_pending_responses_without_end_are_no_sign_that_anything_moves(odd: Odd) -> None:
+    """Nor without counts: only what changes is progress."""
+    images = a_study(2)
+    archive, desk = odd.use(images, silent=1.0)
+
+    def pending(event: evt.Event) -> Iterator[Any]:
+        yield "127.0.0.1", odd.port
+        yield 2
+        response = C_MOVE()
+        response.MessageIDBeingRespondedTo, response.Status = event.request.MessageID, 0xFF00
+        response.AffectedSOPClassUID = STUDY_MOVE
+        while not event.is_cancelled and event.assoc.is_established:
+            event.assoc.dimse.send_msg(response, event.context.context_id)
+            threading.Event().wait(0.02)
+        yield 0xFE00, None
+
+    archive.on_move = pending
+    view = await desk.pull(images[0].StudyInstanceUID)
+    assert (view.state, view.code) == ("FAILED", "pull-silent")
+
+
+@MODULE
+@pytest.mark.parametrize("how", ["move", "get"])
+async def test_sub_operations_with_warnings_are_counted_and_told(odd: Odd, how: How) -> None:
+    images = a_study()
+    archive, desk = odd.use(images, how=how)
+
+    def warns(event: evt.Event) -> Iterator[Any]:
+        """Two of those that it calls completed are ones with a warning (PS3.4 C.4.2.1.5, B000)."""
+        send = event.assoc.dimse.send_msg
+
+        def changed(message: Any, context: int) -> None:
+            if isinstance(message, C_MOVE | C_GET) and message.Status == 0x0000:
+                message.Status, message.NumberOfWarningSuboperations = 0xB000, 2
+                message.NumberOfCompletedSuboperations -= 2
+            send(message, context)
+
+        event.assoc.dimse.send_msg = changed
+        yield from archive.moved(event) if how == "move" else archive.chosen(event)
+
+    archive.on_move = archive.on_get = warns
+    view = await desk.pull(images[0].StudyInstanceUID)
+    assert (view.state, view.here, view.completed, view.warned, view.failed) == ("COMPLETE", 4, 2, 2, 0)
+    assert "The PACS made a note about 2 images; they were sent." in view.notes
+
+
+@MODULE
+async def test_an_image_whose_structure_is_broken_is_refused_in_a_get_and_the_others_are_taken(
+    odd: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = a_study()
+    archive, desk = odd.use(images, how="get")
+    whole = association.encode
+
+    def encode(ds: Dataset, *how: bool) -> bytes | None:
+        data = whole(ds, *how)
+        cut = data is not None and ds.get("SOPInstanceUID") == images[1].SOPInstanceUID and "PatientID" in ds
+        return data[:-3] if data is not None and cut else data
+
+    monkeypatch.setattr(association, "encode", encode)
+    archive.on_get = archive.chosen
+    view = await desk.pull(images[0].StudyInstanceUID)
+    assert (view.state, view.here, view.missing, view.failed) == ("INCOMPLETE", 3, 1, 1)
+    assert not list((desk.house.folder / "incoming").glob("*.part"))
+    monkeypatch.undo()
+    view = await desk.pull(images[0].StudyInstanceUID)
+    assert (view.state, view.here) == ("COMPLETE", 4)
+
+
+@pytest.mark.parametrize("how", ["move", "get"])
+async def test_an_archive_behind_tls_and_one_whose_certificate_is_not_ours(tmp_path: Path, how: How) -> None:
+    ca = Authority(tmp_path)
+    images, ours = a_study(2), ca.issue("gate")
+    uid = images[0].StudyInstanceUID
+    alien = Authority(tmp_path, "other").issue("alien", trusts=ca.file)
+    async with receiving(tmp_path) as given:
+        for files in (alien, ca.issue("pacs")):
+            with odd_archive(images, tls=server_context(files)) as (archive, port):
+                archive.destinations[OWN] = given[2]
+                async with fetching(given, port, how=how, tls=ours) as desk:
+                    view = await desk.pull(uid)
+                    if files is alien:
+                        assert (view.state, view.code, archive.asked) == ("FAILED", "pacs-certificate", [])
+                    else:
+                        assert (view.state, view.here) == ("COMPLETE", 2)
 
 
 @MODULE

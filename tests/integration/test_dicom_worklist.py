@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from clients.gateway.dicom.worklist import MOST, Query, Worklist, WorklistError
 from clients.gateway.whose import WorklistView
+from tests.certificates import Authority
 from tests.dicom_kit import free_port, storescp
 from tests.worklist_kit import searcher, step, wlmscpfs, worklist
 
@@ -57,6 +58,23 @@ async def test_what_is_wrong_is_said_in_words(tmp_path: Path) -> None:
     with storescp(tmp_path / "out") as (port, _):
         await refused(searcher(port, aet="PACS"), "worklist-context")
     await refused(searcher(free_port()), "worklist-down")
+
+
+async def test_a_worklist_behind_tls_and_one_whose_certificate_is_not_ours(tmp_path: Path) -> None:
+    ca, other = Authority(tmp_path), Authority(tmp_path, "other")
+    asked = list[str]()
+
+    def answer(query: Dataset) -> Answers:
+        asked.append(str(query.PatientID))
+        yield 0xFF00, step("4711", "DOE^JANE")
+        yield 0x0000, None
+
+    with worklist(answer, ca.issue("ris")) as port:
+        await refused(searcher(port, tls=other.issue("stranger")), "worklist-tls")
+        assert asked == []
+        assert numbers(await searcher(port, tls=ca.issue("gate")).search(Query(patient_id="4711"))) == [
+            "4711"
+        ]
 
 
 async def refused(search: Worklist, code: str) -> None:

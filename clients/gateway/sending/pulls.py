@@ -287,11 +287,11 @@ class Pulls:
 
     def _hear(self, now: Progress, line: Moved | Missed | Done) -> None:
         if isinstance(line, Moved):
-            counts = (line.completed, line.failed, line.warning, line.remaining)
+            # a response without counts (-1) shows no progress, however many come
+            counts = (max(0, line.completed), max(0, line.failed), max(0, line.warning), line.remaining)
             if counts != (now.completed, now.failed, now.warned, now.remaining):
                 now.moved_at = time.monotonic()
-            now.completed, now.failed, now.warned = max(0, counts[0]), max(0, counts[1]), max(0, counts[2])
-            now.remaining = counts[3]
+            now.completed, now.failed, now.warned, now.remaining = counts
         elif isinstance(line, Missed):
             now.misses += line.uids[: _KEPT_MISSES - len(now.misses)]
         else:
