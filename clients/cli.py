@@ -34,6 +34,9 @@ COMMANDS = {
     ),
     "cancel": Place("clients.commands.transfer:cancel", "Stop a transfer."),
     "reopen": Place("clients.commands.transfer:reopen", "Give a locked or expired transfer a new code."),
+    "note": Place(
+        "clients.commands.transfer:note", "Note who answered: a minor, an interpreter, a proxy's right."
+    ),
     "phone": Place("clients.commands.phone:phone", "Answer as a phone would, without a browser."),
     "demo": Place("clients.commands.demo:demo", "Watch a CT go from one hospital to another's PACS, here."),
 }

@@ -23,10 +23,12 @@ from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.receiving.claim import Claim
 from clients.gateway.receiving.comparing import compare
 from clients.gateway.receiving.reconciling import NotAskedError, UnconfirmedError
+from clients.gateway.sending.notes import words_of
 from clients.gateway.sending.reports import Draft, check
 from clients.gateway.views import (
     AuditView,
     CheckView,
+    NoteView,
     PeerView,
     ReportView,
     SeriesProgress,
@@ -204,6 +206,11 @@ class FakeEngine(FakeArchive):
             tries_left=5,
             reopens_left=view.reopens_left - 1,
         )
+
+    async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
+        view, words = await self.transfer(tid), words_of(minor, interpreter, basis)
+        await self.record(actor, "noted", tid, words)
+        return self.change(tid, notes=[*view.notes, NoteView(at=self.clock.now(), by=actor, text=words)])
 
     def ask_who(self, tid: str, *, name: str = "DOE, JANE", patient_id: str = "4711", **values: Any) -> None:
         """An opened transfer waits for staff to say whose it is."""

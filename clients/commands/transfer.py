@@ -1,4 +1,4 @@
-"""`status`, `cancel`, `reopen`: transfers that are there."""
+"""`status`, `cancel`, `reopen`, `note`: transfers that are there."""
 
 from __future__ import annotations
 
@@ -64,4 +64,24 @@ async def reopen(folder: Path, transfer: str, speaker: Speaker) -> int:
     async with attached(folder) as engine:
         view = await engine.reopen(transfer, actor())
     speaker.value(view, f"Link: {view.link}\nPIN (tell it, do not show it): {view.pin}")
+    return 0
+
+
+@click.command(
+    epilog="Example: trauma-transfer note valley 9f86d081884c7d659a2feaa0c55ad015 --minor --interpreter Spanish"
+)
+@DIR
+@click.argument("transfer")
+@click.option("--minor", is_flag=True, help="The patient is a minor.")
+@click.option("--interpreter", default="", help="The language in which an interpreter helped.")
+@click.option("--basis", default="", help="On what a proxy's right to answer rests; no name, no number.")
+@json_option
+@runs
+async def note(
+    folder: Path, transfer: str, minor: bool, interpreter: str, basis: str, speaker: Speaker
+) -> int:
+    """Note who answered, for the audit log and the record of the transfer."""
+    async with attached(folder) as engine:
+        view = await engine.note(transfer, minor, interpreter, basis, actor())
+    speaker.value(view, f"Noted: {view.notes[-1].text}")
     return 0

@@ -49,6 +49,7 @@ METHODS: dict[str, Any] = {
     "transfer": TransferView,
     "cancel": TransferView,
     "reopen": TransferView,
+    "note": TransferView,
     "import_path": dict[str, Any],
     "report_file": ReportView,
     "identity": IdentityView,
@@ -205,6 +206,9 @@ class ControlEngine(RemoteArchive):
 
     async def reopen(self, tid: str, actor: str) -> TransferView:
         return await self._call("reopen", tid, actor)  # type: ignore[no-any-return]
+
+    async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
+        return await self._call("note", tid, minor, interpreter, basis, actor)  # type: ignore[no-any-return]
 
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         return await self._call("import_path", path, actor, early)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from clients.gateway.observe.checks import check
 from clients.gateway.peers.pins import Peer
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
+from clients.gateway.sending import notes
 from clients.gateway.sending.archive import ArchiveEngine
 from clients.gateway.sending.reports import Added, Draft, read_draft
 from clients.gateway.sending.view import send_view, study_view
@@ -220,6 +221,13 @@ class GatewayEngine(ArchiveEngine):
             peer = await self._run(lambda con: value(con, "SELECT peer FROM sends WHERE tid=?", (_tid(tid),)))
             return await self.send(view.study, bytes(peer).hex(), view.reason, actor)
         await _translated(self._rooms.offers.reopen(_tid(tid), actor))
+        return await self.transfer(tid)
+
+    async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
+        """Notes who answered. Raises `NoteError`, `AbsentError`."""
+        ident, words = _tid(tid), notes.words_of(minor, interpreter, basis)
+        await self._run(lambda con: notes.add(con, ident, words, actor, self._rooms.clock.now()))
+        self._rooms.changed.set()
         return await self.transfer(tid)
 
     # Whose images a received study is

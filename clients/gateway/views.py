@@ -116,6 +116,14 @@ class LackingView(View, frozen=True, kw_only=True):
     """"find" or "store": the proof that it has; else the code of why it is missing."""
 
 
+class NoteView(View, frozen=True, kw_only=True):
+    """What a member of staff noted about who answered."""
+
+    at: int
+    by: str
+    text: str
+
+
 class TransferView(View, frozen=True, kw_only=True):
     """One transfer, as the desk of S or the inbox of R shows it."""
 
@@ -190,6 +198,8 @@ class TransferView(View, frozen=True, kw_only=True):
     """A proxy's, as typed: visible characters only. Who says no need not give it."""
     decided_rel: str = ""
     """A proxy's `rel` of the grant, or empty."""
+    notes: list[NoteView] = []
+    """S: what staff noted about who answered, oldest first. R: empty, no message carries it."""
     stop_asked: int = 0
     """When, after the end, the person's wish to stop sharing became known here; 0 if never."""
 
@@ -268,6 +278,10 @@ class Engine(Archive, Protocol):
     async def transfer(self, tid: str) -> TransferView: ...
     async def cancel(self, tid: str, actor: str) -> TransferView: ...
     async def reopen(self, tid: str, actor: str) -> TransferView: ...
+    async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
+        """Notes who answered: the patient is a minor, an interpreter's language, on what the right to answer rests."""
+        ...
+
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         """Takes a folder, a file or a ZIP: {studies, accepted, skipped: [{name, code}]}.
 

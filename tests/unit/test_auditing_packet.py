@@ -40,6 +40,14 @@ async def test_who_said_what_and_when(record: Record) -> None:
     assert "Without the patient's yes" not in text
 
 
+async def test_what_staff_noted_is_beside_the_decision(record: Record) -> None:
+    line = msgspec.structs.replace(
+        record.lines[0], action="transfer.note", actor="desk1", detail="minor; basis: custody"
+    )
+    text = text_of(packet(msgspec.structs.replace(record, lines=[line]), "Valley ED", AT))
+    assert "Noted minor; basis: custody (desk1, " in text
+
+
 async def test_no_name_turns_the_paper_round(record: Record) -> None:
     assert record.decision is not None
     names = msgspec.structs.replace(record, peer="\u202eabc\u202c Ward\u200b 3\x07")

@@ -50,6 +50,7 @@ EXPECTED = {
     "incoming correct": ["DIR", "TRANSFER", "--mrn", "--name", "--birth-date", "--sex", "--confirm"],
     "cancel": ["DIR", "TRANSFER"],
     "reopen": ["DIR", "TRANSFER"],
+    "note": ["DIR", "TRANSFER", "--minor", "--interpreter", "--basis"],
     "demo": ["--path", "--pacs", "--headless", "--keep"],
 }  # fmt: skip
 """Item 6 of the command line's promise; `--json` and `--help` are everywhere."""

@@ -11,6 +11,7 @@ TABLE = {
     "transfer.send":    (True,  False, True,  False),
     "transfer.stop":    (True,  False, True,  False),
     "transfer.reopen":  (True,  False, True,  False),
+    "transfer.note":    (True,  True,  True,  False),
     "transfer.code":    (True,  False, True,  False),
     "transfer.read":    (True,  True,  True,  True),
     "sent.read":        (True,  True,  True,  True),

@@ -333,3 +333,22 @@ async def test_the_desk_says_who_refused(by: str, rel: str, words: str) -> None:
         text = await seen(await built.person("desk1"), view)
         assert words in text
         assert "New transfer" in text
+
+
+async def test_staff_note_who_answered() -> None:
+    """What a grant has no field for; a clinician may, and the privacy officer only reads it."""
+    async with house() as built:
+        view = await sent(built, birth_date="2020-01-01")
+        person = await built.person("dr-lee")
+        page = await person.open(f"/transfers/{view.tid}")
+        assert "younger than 18" in page.text
+        page = await person.send(f"/transfers/{view.tid}/note", interpreter=" נועה\u202e ", basis="x <b>")
+        assert "minor; interpreter: נועה; basis: x <b> noted by dr-lee" in page.text
+        for too_much in ({"interpreter": "x" * 41}, {"basis": "x" * 201}):
+            page = await person.send(f"/transfers/{view.tid}/note", **too_much)
+            assert "at most 40 letters" in page.text
+            await person.open(f"/transfers/{view.tid}")
+        officer = await built.person("privacy")
+        page = await officer.open(f"/transfers/{view.tid}")
+        assert "noted by dr-lee" in page.text
+        assert [form for form in page.forms if form.action.endswith("/note")] == []

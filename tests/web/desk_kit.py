@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from playwright.async_api import Browser, Page, expect
 
 from clients.gateway.console.server import serve
-from clients.gateway.views import SeriesProgress, TransferView
+from clients.gateway.views import NoteView, SeriesProgress, TransferView
 from tests.fake_archive import match
 from tests.fake_engine import PASSWORD, FakeEngine, blank, hospital
 
@@ -125,6 +125,11 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         "series": series,
     }
     alarm = ["The clocks of the two sites differ by 4 minutes. Set the clock of this server."]
+    note = NoteView(at=now - 890, by="desk1", text="minor; interpreter: עברית; basis: has custody, showed the paper")
+    late = {
+        "decided_by": "proxy: נועה לוי (guardian)", "decided_name": "נועה לוי", "decided_rel": "guardian",
+        "stop_asked": now - 20, "alarms": ["Somebody asked to stop sharing after the end. What is stored stays there."],
+    }  # fmt: skip
     sending: dict[str, dict[str, Any]] = {
         "offered": {**going},
         "joined": {
@@ -138,7 +143,7 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         "preparing": {"state": "PREPARING", "link": "", "pin": ""},
         "locked": {**going, "locked": True, "tries_left": 0},
         "released": {**going, **ended, "ended_at": 0, "state": "RELEASED", "moved": 100_000_000, "proof": ""},
-        "complete": {**ended, "state": "COMPLETE", "stored": 575},
+        "complete": {**ended, "state": "COMPLETE", "stored": 575, **late, "notes": [note]},
         "partial": {**ended, "state": "PARTIAL", "stored": 572, "gaps": 3, "why": "no-receipt"},
         "denied": {
             "state": "DENIED",
@@ -172,7 +177,7 @@ async def a_full_day(made: Desk) -> dict[str, str]:
             "stored": 103,
             "stalled": True,
         },
-        "received": {**ended, **opened, "state": "COMPLETE", "stored": 575},
+        "received": {**ended, **opened, "state": "COMPLETE", "stored": 575, **late},
         "received-in-part": {**ended, **opened, "state": "PARTIAL", "stored": 570, "gaps": 5, "why": "pacs"},
     }
     places = {name: f"/transfers/{(await made.sent(**values)).tid}" for name, values in sending.items()}

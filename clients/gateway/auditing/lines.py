@@ -16,6 +16,8 @@ import msgspec
 from clients.gateway.store.database import Con, rows
 
 _PAGE = 1000
+NOTE = "transfer.note"
+"""What staff noted about who answered (`sending.notes`)."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

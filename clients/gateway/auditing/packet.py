@@ -16,6 +16,7 @@ from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
 from clients.gateway.auditing.fhir import who
+from clients.gateway.auditing.lines import NOTE
 from clients.gateway.auditing.record import Record
 from clients.gateway.fonts import substitute
 from transfer.text import seen
@@ -84,6 +85,8 @@ def _facts(record: Record, name: str) -> list[tuple[str, str]]:
     if (decision := record.decision) is not None:
         verb = "approved" if decision.says == "approve" else "declined"
         facts.append(("Decision", f"{verb} by {who(decision)}, {_time(decision.at)}"))
+    noted = (f"{n.detail} ({n.actor}, {_time(n.at)})" for n in record.lines if n.action == NOTE)
+    facts += [("Noted", text) for text in noted]
     facts.append(("End", f"{record.state} {record.why} {_time(record.ended_at)}"))
     if (receipt := record.receipt) is not None:
         facts.append(("Proof", _PROOF[receipt.proof]))

@@ -23,6 +23,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "transfer.send": frozenset({CLERK, PACS_ADMIN}),
     "transfer.stop": frozenset({CLERK, PACS_ADMIN}),
     "transfer.reopen": frozenset({CLERK, PACS_ADMIN}),
+    "transfer.note": frozenset({CLERK, CLINICIAN, PACS_ADMIN}),
     "transfer.code": frozenset({CLERK, PACS_ADMIN}),
     "transfer.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
     "sent.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),

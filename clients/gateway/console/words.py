@@ -6,6 +6,7 @@ are the gateway's local time.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -15,6 +16,7 @@ import msgspec
 from clients.gateway.sending.words import contents, noun, series_label
 from clients.gateway.views import SeriesView, StudyView, TransferView
 
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 REASONS: Final[Mapping[str, str]] = {
     "transfer": "The patient is being transferred",
     "consult": "The trauma center is asked for advice",
@@ -247,6 +249,13 @@ class Words(msgspec.Struct, frozen=True):
     def proof(self, code: str) -> str:
         """What the receipt rests on."""
         return PROOFS.get(code, code)
+
+    def is_minor(self, birth_date: str) -> bool:
+        """Whether somebody born on this day (YYYY-MM-DD, or empty) is younger than 18."""
+        today = time.strftime("%Y-%m-%d", time.localtime(self.now))
+        if not _DAY.fullmatch(birth_date):
+            return False
+        return f"{int(birth_date[:4]) + 18:04}{birth_date[4:]}" > today
 
     def relation(self, code: str) -> str:
         """Who a proxy is to the patient."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from clients.gateway.meter import Meter
 from clients.gateway.sending import completeness, prepared
+from clients.gateway.sending.notes import notes_of
 from clients.gateway.sending.words import describe, series_label
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
@@ -118,7 +119,7 @@ def send_view(
         stored=(items - len(receipt.gaps)) if receipt else 0, gaps=len(receipt.gaps) + unsent if receipt else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
         series=[_progress(con, cid, row["study"], s) for s in series], alarms=alarms_of(con, tid),
-        stop_asked=stop_asked(con, tid),
+        stop_asked=stop_asked(con, tid), notes=notes_of(con, tid),
     )  # fmt: skip
 
 
