@@ -177,6 +177,35 @@ async def test_a_refresh_forgets_and_spends_nothing(hospital: MakeHospital, phon
     assert (h.left, h.proofs) == (5, 2)
 
 
+async def test_a_tab_that_is_lost_after_the_answer(hospital: MakeHospital, phone: MakePhone) -> None:
+    """Loaded again while a name is typed: nothing was sent. Loaded again, or left and come back to, while the answer
+    waits for S: it is not lost, and a second scan says what was decided.
+    """
+    h = await hospital()
+    page = await phone(h.link)
+    await enter(page, h.pin)
+    await shows(page, "ask")
+    await page.get_by_text("someone else").click()
+    await page.get_by_role("button", name="Yes").click()
+    await shows(page, "who")
+    await page.reload()
+    await shows(page, "again")
+    assert h.wishes.empty()
+    h.silent = {6}
+    await page.goto(h.link)
+    await enter(page, h.pin)
+    await shows(page, "ask")
+    await page.get_by_role("button", name="Yes").click()
+    await shows(page, "sent")
+    await page.reload()
+    await shows(page, "again")
+    await page.goto(h.link)
+    await enter(page, h.pin)
+    await shows(page, "used")
+    assert "The answer was yes, " in await page.inner_text("main")
+    assert h.wishes.qsize() == 1
+
+
 async def test_back_and_forth(hospital: MakeHospital, phone: MakePhone) -> None:
     """Away and back: the page is as it was, or it asks for a scan; never half of either."""
     h = await hospital()
