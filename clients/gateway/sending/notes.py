@@ -2,8 +2,8 @@
 interpreter helped, on what the right to answer rests.
 
 A note is one line of the audit log and nothing else: it is chained by hash, it is in the record of the transfer and in
-every export, and nobody changes it. Where it was wrong another one follows. No message of the protocol carries it to the
-other hospital (ADR 0024).
+every export, and nobody changes it. Where it was wrong another one follows. No message of the protocol carries it to
+the other hospital (ADR 0024).
 """
 
 from __future__ import annotations
