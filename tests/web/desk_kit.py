@@ -125,7 +125,9 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         "series": series,
     }
     alarm = ["The clocks of the two sites differ by 4 minutes. Set the clock of this server."]
-    note = NoteView(at=now - 890, by="desk1", text="minor; interpreter: עברית; basis: has custody, showed the paper")
+    note = NoteView(
+        at=now - 890, by="desk1", text="minor; interpreter: עברית; basis: has custody, showed the paper"
+    )
     late = {
         "decided_by": "proxy: נועה לוי (guardian)", "decided_name": "נועה לוי", "decided_rel": "guardian",
         "stop_asked": now - 20, "alarms": ["Somebody asked to stop sharing after the end. What is stored stays there."],
