@@ -38,7 +38,9 @@ def _line(v: TransferView) -> str:
 
 def _more(v: TransferView) -> list[str]:
     """What it waits for, and what staff must see."""
-    return list(dict.fromkeys(x for x in (v.waits, *(v.alarms if not v.ended_at else [])) if x))
+    return list(
+        dict.fromkeys(x for x in (v.waits, *(v.alarms if v.stop_asked or not v.ended_at else [])) if x)
+    )
 
 
 @click.command(epilog="Example: trauma-transfer cancel valley 9f86d081884c7d659a2feaa0c55ad015")

@@ -276,7 +276,10 @@ export async function ask(visit, run, body) {
   const asked = await readQuestion(run, await channel.open(m4.box));
   const session = new Session(visit, run, channel, asked, await checkCode(run.key, run.sid));
   actions.back = () => (session.decided ? receipt(session, true) : question(session));
-  actions.stop = () => show('stop', facts(session));
+  actions.stop = () => {
+    const going = session.state === 'RELEASED';
+    show('stop', { ...facts(session), going: going ? 'yes' : '', done: going ? '' : 'yes' });
+  };
   actions['stop-yes'] = () => {
     if (!session.wish && SHARED.includes(session.state)) session.stop();
     receipt(session, true);

@@ -115,6 +115,7 @@ export default {
   'stop.open': 'Parar el envío',
   stop: '¿Parar el envío?',
   'stop.1': 'No se mandan más imágenes. Las que ya están en {to} se quedan allí.',
+  'stop.2': 'Las imágenes que están en {to} se quedan allí. Podemos avisar a {to} que usted quiere parar.',
   'stop.yes': 'Sí, parar el envío',
   'stop.asked': 'Pedimos al hospital que pare. Aún no responde.',
   'stop.late': 'Ya era tarde para parar. Las imágenes que están en {to} se quedan allí. Avisamos a {to} que usted quiere parar. Puede preguntar allí qué sigue.',

@@ -60,9 +60,11 @@ async def test_a_yes_that_was_taken_back_is_inactive(pair: tuple[House, House]) 
     s, r = pair
     tid = await decided(s, r)
     record, _ = await exported(s, tid)
-    gone = fhir.consent(msgspec.structs.replace(record, state="REVOKED"), s.site, s.name)
-    assert gone is not None
-    assert gone["status"] == "inactive"
+    late = msgspec.structs.replace(record.lines[-1], action="incoming.stop-asked")
+    for changes in ({"state": "REVOKED"}, {"state": "COMPLETE", "lines": [*record.lines, late]}):
+        gone = fhir.consent(msgspec.structs.replace(record, **changes), s.site, s.name)
+        assert gone is not None
+        assert gone["status"] == "inactive"
 
 
 async def test_no_decision_is_no_consent(pair: tuple[House, House]) -> None:

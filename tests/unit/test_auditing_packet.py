@@ -46,6 +46,10 @@ async def test_what_staff_noted_is_beside_the_decision(record: Record) -> None:
     )
     text = text_of(packet(msgspec.structs.replace(record, lines=[line]), "Valley ED", AT))
     assert "Noted minor; basis: custody (desk1, " in text
+    assert "Asked to stop" not in text
+    late = msgspec.structs.replace(line, action="transfer.stop-asked", detail="")
+    text = text_of(packet(msgspec.structs.replace(record, lines=[late]), "Valley ED", AT))
+    assert ", after the end" in text
 
 
 async def test_no_name_turns_the_paper_round(record: Record) -> None:

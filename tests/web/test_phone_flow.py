@@ -188,6 +188,10 @@ async def test_stop_comes_too_late(hospital: MakeHospital, phone: MakePhone) -> 
     await shows(page, "complete")
     h.refuse = "decided"
     await page.get_by_role("button", name="Stop sharing").click()
+    await expect(page.get_by_text("No more scans will be sent.")).to_be_hidden()
+    await expect(
+        page.get_by_text("We can tell Lakeside Trauma Center that you want to stop.")
+    ).to_be_visible()
     await page.get_by_role("button", name="Yes, stop sharing").click()
     await expect(page.get_by_text("It was too late to stop it.").first).to_be_visible()
     await expect(page.get_by_role("button", name="Stop sharing")).to_be_hidden()

@@ -25,7 +25,8 @@ VALUES = {
     "why": "Care", "time": "2 hours", "check": "0417", "code": "7K3Q", "alt": "Hill", "add": "2 hours", "at": "14:03",
     "extra": "yes", "ends": "14:03", "left": "4", "many": "yes", "yes": "yes", "how": "All scans have arrived.",
     "stop": "yes", "asked": "yes", "late": "yes", "offline": "yes", "before": "yes", "declined": "10:02",
-    "declined.patient": "yes", "declined.proxy": "yes", "long": "yes", "noname": "yes", "norel": "yes",
+    "declined.patient": "yes", "declined.proxy": "yes", "long": "yes", "going": "yes",
+    "done": "yes", "noname": "yes", "norel": "yes",
 }  # fmt: skip
 NEVER = {
     "en-US": "authori consent token dicom encrypt cipher phi uid relay server protocol session key certificate",

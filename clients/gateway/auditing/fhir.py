@@ -82,7 +82,8 @@ def consent(record: Record, site: SiteId, name: str) -> Resource | None:
     if decision is None or decision.rung not in ("patient", "proxy"):
         return None
     yes = decision.says == "approve"
-    status = "rejected" if not yes else "inactive" if record.state == _ENDED_BY_THE_PERSON else "active"
+    taken_back = record.state == _ENDED_BY_THE_PERSON or record.stop_asked
+    status = "rejected" if not yes else "inactive" if taken_back else "active"
     provision: Resource = {
         "type": "permit" if yes else "deny",
         "actor": [

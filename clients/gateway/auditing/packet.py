@@ -87,6 +87,8 @@ def _facts(record: Record, name: str) -> list[tuple[str, str]]:
         facts.append(("Decision", f"{verb} by {who(decision)}, {_time(decision.at)}"))
     noted = (f"{n.detail} ({n.actor}, {_time(n.at)})" for n in record.lines if n.action == NOTE)
     facts += [("Noted", text) for text in noted]
+    if record.stop_asked:
+        facts.append(("Asked to stop", f"{_time(record.stop_asked)}, after the end"))
     facts.append(("End", f"{record.state} {record.why} {_time(record.ended_at)}"))
     if (receipt := record.receipt) is not None:
         facts.append(("Proof", _PROOF[receipt.proof]))

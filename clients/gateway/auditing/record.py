@@ -59,6 +59,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[Line]
 
     @property
+    def stop_asked(self) -> int:
+        """When the person's wish to stop sharing, after the end, became known here; 0 if never."""
+        asked = ("transfer.stop-asked", "incoming.stop-asked")
+        return next((line.at for line in self.lines if line.action in asked), 0)
+
+    @property
     def digests(self) -> dict[str, str]:
         """SHA-256 of each signed message, by its name: the same at both hospitals."""
         found = {"offer": self.offer, "receipt": self.receipt_signed}
