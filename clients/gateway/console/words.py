@@ -23,9 +23,9 @@ REASONS: Final[Mapping[str, str]] = {
     "drill": "This is a drill",
 }
 PROOFS: Final[Mapping[str, str]] = {
-    "commit": "the PACS took charge of every image (storage commitment)",
-    "find": "the PACS lists every image (query)",
-    "store": "the PACS answered success for every image (C-STORE, or a query after a lost answer)",
+    "commit": "the PACS took charge of every stored image (storage commitment)",
+    "find": "the PACS lists every stored image (query)",
+    "store": "the PACS answered success for every stored image (C-STORE, or a query after a lost answer)",
 }
 RELATIONS: Final[Mapping[str, str]] = {
     "parent": "mother or father",
