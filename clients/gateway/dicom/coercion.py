@@ -100,15 +100,23 @@ def coerce(data: bytes, syntax: str, change: Change) -> list[bytes | memoryview]
 
 def rest_hash(data: bytes, syntax: str) -> bytes:
     """SHA-256 of all of a data set that `coerce` may not touch. Raises `IntakeError`."""
+    return hashlib.sha256(_rest(data, syntax)).digest()
+
+
+def is_rest_same(data: bytes, other: bytes, syntax: str) -> bool:
+    """Whether all that `coerce` may not touch is the same in both, byte for byte. Raises `IntakeError`."""
+    return _rest(data, syntax) == _rest(other, syntax)
+
+
+def _rest(data: bytes, syntax: str) -> bytes:
     if syntax in DEFLATED:
         data = bytes(inflate(lambda at, n: data[at : at + n], 0, len(data)))
     spans = find_spans(data, syntax, TOUCHED)
-    digest, at, view = hashlib.sha256(), 0, memoryview(data)
+    pieces, at, view = list[memoryview](), 0, memoryview(data)
     for span in sorted(spans.values(), key=lambda s: s.start):
-        digest.update(view[at : span.start])
+        pieces.append(view[at : span.start])
         at = max(at, span.end)
-    digest.update(view[at:])
-    return digest.digest()
+    return b"".join([*pieces, view[at:]])
 
 
 class _Coerced:

@@ -298,14 +298,16 @@ class Delivery:
         try:
             if item.original > self._largest:
                 raise HashError
-            header = await self._with_room(lambda: restore(item, coded, path))
+            known = self._identity
+            change = known.change if known is not None else None
+            header = await self._with_room(lambda: restore(item, coded, path, change))
             await self._label(item.series, header)
-            if self._identity is None:
-                self._identity = await self._identities.of(self._tid, self._peer, header)
-            await self._identities.check(self._tid, self._identity, header)
-            if (change := self._identity.change) is not None:
+            if known is None:
+                known = self._identity = await self._identities.of(self._tid, self._peer, header)
+            await self._identities.check(self._tid, known, header)
+            if change is None and (first := known.change) is not None:  # of the one that has decided it
                 offset = header.data_offset
-                await self._with_room(lambda: file_under(item, path, offset, change))
+                await self._with_room(lambda: file_under(item, path, offset, first))
         except (CodecError, HashError, IntakeError) as why:
             log.error("item does not restore", code=why.code)
             self._routes.fail(item, why.code)

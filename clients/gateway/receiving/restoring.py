@@ -12,35 +12,52 @@ import os
 from pathlib import Path
 
 from clients.gateway import codec
-from clients.gateway.dicom.coercion import Change, coerce, rest_hash
+from clients.gateway.dicom.coercion import Change, coerce, is_rest_same
 from clients.gateway.dicom.header import InstanceHeader, parse_header
-from clients.gateway.dicom.part10 import write_part10
+from clients.gateway.dicom.part10 import Read, encode_meta, write_part10
 from clients.gateway.disk import FULL
 from clients.gateway.errors import IntakeError
 from transfer.errors import HashError
 from transfer.messages import ItemEntry
 
 
-def restore(item: ItemEntry, coded: bytes, path: Path) -> InstanceHeader | None:
-    """Writes the original instance, for whoever is to be asked about it; None where the disk is full.
+def restore(item: ItemEntry, coded: bytes, path: Path, change: Change | None = None) -> InstanceHeader | None:
+    """Writes the instance, under another identity if there is a `change`; what its original says, or None where the
+    disk is full.
 
-    Raises `CodecError`, `HashError`, `IntakeError`.
+    Raises `CodecError`, `HashError` (also where more than the identity would change), `IntakeError`.
     """
     data = codec.decode(item.codec, coded, item.original)
     if hashlib.sha256(data).digest() != item.hash:
         raise HashError
-    return _write(item, data, path)
+    if change is None:
+        return _write(item, data, path)
+    head = encode_meta(item.sop_class, item.sop_uid, item.syntax)
+    original = parse_header(_joined(head, data), len(head) + len(data))
+    return None if _write(item, _coerced(item, data, change), path) is None else original
 
 
 def file_under(item: ItemEntry, path: Path, offset: int, change: Change) -> bool:
     """Gives the restored file at `path`, whose data set begins at `offset`, another identity; False where the disk is
     full. Raises `HashError` where more than that would change, `IntakeError`.
     """
-    data = path.read_bytes()[offset:]
+    return _write(item, _coerced(item, path.read_bytes()[offset:], change), path) is not None
+
+
+def _coerced(item: ItemEntry, data: bytes, change: Change) -> bytes:
     changed = b"".join(coerce(data, item.syntax, change))
-    if rest_hash(changed, item.syntax) != rest_hash(data, item.syntax):
+    if not is_rest_same(changed, data, item.syntax):
         raise HashError
-    return _write(item, changed, path) is not None
+    return changed
+
+
+def _joined(head: bytes, data: bytes) -> Read:
+    """Reads both as one file, of which nothing is copied but what is asked for."""
+
+    def read(at: int, n: int) -> bytes:
+        return head[at : at + n] + data[max(0, at - len(head)) : max(0, at + n - len(head))]
+
+    return read
 
 
 def _write(item: ItemEntry, data: bytes, path: Path) -> InstanceHeader | None:
