@@ -100,23 +100,32 @@ def coerce(data: bytes, syntax: str, change: Change) -> list[bytes | memoryview]
 
 def rest_hash(data: bytes, syntax: str) -> bytes:
     """SHA-256 of all of a data set that `coerce` may not touch. Raises `IntakeError`."""
-    return hashlib.sha256(_rest(data, syntax)).digest()
+    plain, pieces = _rest(data, syntax)
+    digest, view = hashlib.sha256(), memoryview(plain)
+    for start, end in pieces:
+        digest.update(view[start:end])
+    return digest.digest()
 
 
 def is_rest_same(data: bytes, other: bytes, syntax: str) -> bool:
     """Whether all that `coerce` may not touch is the same in both, byte for byte. Raises `IntakeError`."""
-    return _rest(data, syntax) == _rest(other, syntax)
+    (one, ones), (two, twos) = _rest(data, syntax), _rest(other, syntax)
+    view = memoryview(one)  # `startswith` compares in place; slices would be copies of the pixels
+    return len(ones) == len(twos) and all(
+        a_end - a == b_end - b and two.startswith(view[a:a_end], b)
+        for (a, a_end), (b, b_end) in zip(ones, twos, strict=True)
+    )
 
 
-def _rest(data: bytes, syntax: str) -> bytes:
+def _rest(data: bytes, syntax: str) -> tuple[bytes, list[tuple[int, int]]]:
+    """A data set as it is when it is not deflated, and from where to where it is not to be touched."""
     if syntax in DEFLATED:
         data = bytes(inflate(lambda at, n: data[at : at + n], 0, len(data)))
-    spans = find_spans(data, syntax, TOUCHED)
-    pieces, at, view = list[memoryview](), 0, memoryview(data)
-    for span in sorted(spans.values(), key=lambda s: s.start):
-        pieces.append(view[at : span.start])
+    pieces, at = list[tuple[int, int]](), 0
+    for span in sorted(find_spans(data, syntax, TOUCHED).values(), key=lambda s: s.start):
+        pieces.append((at, max(at, span.start)))
         at = max(at, span.end)
-    return b"".join([*pieces, view[at:]])
+    return data, [*pieces, (at, len(data))]
 
 
 class _Coerced:
