@@ -133,7 +133,8 @@ class Session {
     this.code = '';
     /** The wish that S has not answered yet: '', 'grant' or 'stop'. */
     this.wish = '';
-    this.late = false;
+    /** A stop that stopped nothing: '', 'told' (S passes it on) or 'unheard'. */
+    this.late = '';
     this.next = 0;
     this.by = 'patient';
     /** The page that stands over the pages of the states: '', 'used' or 'refused'. */
@@ -176,7 +177,7 @@ class Session {
       const stopping = this.wish === 'stop';
       this.wish = '';
       if (!(why instanceof Gone && this.code)) return fail(why, false);
-      this.late ||= stopping; // the mailbox ended before S could hear it
+      if (stopping) this.late ||= 'unheard'; // the mailbox ended before S could hear it
       receipt(this, false);
     }
   }
@@ -207,7 +208,7 @@ class Session {
     this.state = state;
     this.decided = decided;
     this.code = code;
-    this.late ||= before === 'stop' && refused !== '';
+    if (before === 'stop' && refused && state !== 'REVOKED') this.late = PASSED_ON.includes(state) ? 'told' : 'unheard';
     if (before === 'grant' || refused || state === 'REVOKED') this.wish = '';
     if (document.body.dataset.page === 'stop') return; // a person is reading: they go back to it
     if (before === 'grant' && refused) refusal(this, refused);
@@ -375,6 +376,8 @@ const PAGES = {
 };
 /** States in which something of the study may be at R. */
 const SHARED = ['RELEASED', 'COMPLETE', 'PARTIAL'];
+/** Ends after which S tells R that the person wants to stop. */
+const PASSED_ON = ['COMPLETE', 'PARTIAL'];
 
 /**
  * How it stands. `byPerson`: what they just did brought them here, so the heading takes the focus.
@@ -398,6 +401,7 @@ function receipt(session, byPerson) {
       stop: SHARED.includes(state) && decided?.d === 'approve' && !wish && !late ? 'yes' : '',
       asked: wish === 'stop' ? 'yes' : '',
       late: late ? 'yes' : '',
+      [late]: 'yes',
     },
     !byPerson
   );

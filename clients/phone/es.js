@@ -118,7 +118,9 @@ export default {
   'stop.2': 'Las imágenes que están en {to} se quedan allí. Podemos avisar a {to} que usted quiere parar.',
   'stop.yes': 'Sí, parar el envío',
   'stop.asked': 'Pedimos al hospital que pare. Aún no responde.',
-  'stop.late': 'Ya era tarde para parar. Las imágenes que están en {to} se quedan allí. Avisamos a {to} que usted quiere parar. Puede preguntar allí qué sigue.',
+  'stop.late': 'Ya era tarde para parar. Las imágenes que están en {to} se quedan allí.',
+  'stop.told': 'Avisamos a {to} que usted quiere parar. Puede preguntar allí qué sigue.',
+  'stop.unheard': 'El hospital no recibió su deseo. Avise al personal.',
 
   again: 'Escanee el código otra vez',
   'again.1': 'Ponga la cámara sobre el código en la pantalla del personal.',

@@ -194,7 +194,36 @@ async def test_stop_comes_too_late(hospital: MakeHospital, phone: MakePhone) -> 
     ).to_be_visible()
     await page.get_by_role("button", name="Yes, stop sharing").click()
     await expect(page.get_by_text("It was too late to stop it.").first).to_be_visible()
+    await expect(page.get_by_text("We tell Lakeside Trauma Center that you want to stop.")).to_be_visible()
     await expect(page.get_by_role("button", name="Stop sharing")).to_be_hidden()
+
+
+async def test_a_stop_that_nobody_hears_any_more(hospital: MakeHospital, phone: MakePhone) -> None:
+    """A day after the end the mailbox is closed: the page promises nothing."""
+    h = await hospital()
+    page = await asked(h, phone)
+    await page.get_by_role("button", name="Yes").click()
+    await shows(page, "released")
+    await h.tell("COMPLETE")
+    await shows(page, "complete")
+    await h.end("COMPLETE")
+    await page.get_by_role("button", name="Stop sharing").click()
+    await page.get_by_role("button", name="Yes, stop sharing").click()
+    await expect(page.get_by_text("Your wish did not reach the hospital.")).to_be_visible()
+    await expect(page.get_by_text("We tell Lakeside Trauma Center")).to_be_hidden()
+
+
+async def test_two_phones_stop(hospital: MakeHospital, phone: MakePhone) -> None:
+    """The second wish finds it stopped: nothing is too late."""
+    h = await hospital()
+    page = await asked(h, phone)
+    await page.get_by_role("button", name="Yes").click()
+    await shows(page, "released")
+    await page.get_by_role("button", name="Stop sharing").click()
+    h.refuse, h.state = "decided", "REVOKED"
+    await page.get_by_role("button", name="Yes, stop sharing").click()
+    await shows(page, "revoked")
+    await expect(page.get_by_text("It was too late to stop it.")).to_be_hidden()
 
 
 async def test_a_second_phone_sees_what_was_decided(hospital: MakeHospital, phone: MakePhone) -> None:

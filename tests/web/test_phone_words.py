@@ -25,7 +25,7 @@ VALUES = {
     "why": "Care", "time": "2 hours", "check": "0417", "code": "7K3Q", "alt": "Hill", "add": "2 hours", "at": "14:03",
     "extra": "yes", "ends": "14:03", "left": "4", "many": "yes", "yes": "yes", "how": "All scans have arrived.",
     "stop": "yes", "asked": "yes", "late": "yes", "offline": "yes", "before": "yes", "declined": "10:02",
-    "declined.patient": "yes", "declined.proxy": "yes", "long": "yes", "going": "yes",
+    "declined.patient": "yes", "declined.proxy": "yes", "long": "yes", "going": "yes", "told": "yes", "unheard": "yes",
     "done": "yes", "noname": "yes", "norel": "yes",
 }  # fmt: skip
 NEVER = {
