@@ -30,7 +30,8 @@ VALUES: dict[str, str] = {
     "why": "Care at the new hospital", "time": "1 hour 57 minutes", "check": "0417", "code": "7K3Q-1XYZ",
     "alt": "Hill Hospital or Bay Hospital", "add": "24 hours", "ends": "Nov 25, 2026, 11:58 PM", "extra": "yes",
     "at": "Nov 24, 2026, 11:58 PM", "left": "4", "many": "yes", "last": "yes", "short": "yes", "noname": "yes",
-    "norel": "yes", "long": "yes", "going": "yes", "told": "yes", "unheard": "yes", "done": "yes", "declined": "10:02", "declined.proxy": "yes",
+    "norel": "yes", "long": "yes", "going": "yes", "told": "yes", "unheard": "yes",
+    "done": "yes", "declined": "10:02", "declined.proxy": "yes",
     "yes": "yes", "no": "yes", "how": "All scans have arrived.",
     "stop": "yes", "asked": "yes", "late": "yes", "offline": "yes", "before": "yes",
 }  # fmt: skip
