@@ -29,6 +29,7 @@ from clients.gateway.views import (
     AuditView,
     CheckView,
     NoteView,
+    NoticeView,
     PeerView,
     ReportView,
     SeriesProgress,
@@ -211,6 +212,47 @@ class FakeEngine(FakeArchive):
         view, words = await self.transfer(tid), words_of(minor, interpreter, basis)
         await self.record(actor, "noted", tid, words)
         return self.change(tid, notes=[*view.notes, NoteView(at=self.clock.now(), by=actor, text=words)])
+
+    async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
+        raise GatewayError
+
+    async def attest(self, tid: str, reason: str, word: str, actor: str) -> TransferView:
+        view = await self.transfer(tid)
+        if not word:
+            now = self.clock.now()
+            return self.change(
+                tid, vouched_by=actor, vouched_why=reason, vouched_at=now, word=f"{now} {actor}"
+            )
+        assert word == view.word
+        return self._decided(
+            view, "attest", f"attested by two clinicians: {view.vouched_by} and {actor}", view.vouched_why
+        )
+
+    async def override(self, tid: str, reason: str, actor: str) -> TransferView:
+        return self._decided(await self.transfer(tid), "override", f"emergency override: {actor}", reason)
+
+    def _decided(self, view: TransferView, rung: str, by: str, why: str) -> TransferView:
+        state, now = step(SENDER, view.state, rung).to, self.clock.now()
+        return self.change(
+            view.tid, state=state, rung=rung, decided_by=by, decided_why=why, decided_at=now, released_at=now,
+            link="", pin="", rungs=[],
+        )  # fmt: skip
+
+    async def again(self, tid: str, reason: str, actor: str) -> TransferView:
+        view = await self.transfer(tid)
+        to = next(p.site for p in self.all_peers.values() if p.name == view.peer)
+        new = await self.send(view.study, to, view.reason, actor)
+        return self.change(new.tid, again=reason, refused_at=view.ended_at)
+
+    async def notice(self, tid: str) -> NoticeView:
+        view = await self.transfer(tid)
+        if not view.decided_why:
+            raise AbsentError
+        return NoticeView(
+            tid=tid, rung=view.rung, by=view.decided_by.partition(": ")[2], at=view.decided_at, why=view.decided_why,
+            to=view.peer, what=view.what, call="Ward 3, 555 0100", link=make_link("https://relay.example", bytes(16)),
+            pin="271828",
+        )  # fmt: skip
 
     def ask_who(self, tid: str, *, name: str = "DOE, JANE", patient_id: str = "4711", **values: Any) -> None:
         """An opened transfer waits for staff to say whose it is."""

@@ -106,7 +106,7 @@ class Sealed(Body, frozen=True, forbid_unknown_fields=True):
 class Decided(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was decided for this offer, and when (S's clock)."""
 
-    d: Literal["approve", "deny"]
+    d: Literal["approve", "deny", "staff"]
     at: Time
 
 

@@ -37,9 +37,9 @@ Uid = Annotated[str, Meta(pattern=r"^[0-9.]{1,64}\Z")]
 Reason = Literal["transfer", "consult", "drill"]
 Relation = Literal["self", "parent", "spouse", "child", "relative", "guardian", "poa", "other"]
 ReleaseType = Literal["patient", "attest", "override"]
-StaffId = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+StaffId = Annotated[str, Meta(min_length=1, max_length=64)]
 """How S names one of its staff: the name they sign in with."""
-Words = Annotated[str, Meta(max_length=300, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+Words = Annotated[str, Meta(min_length=1, max_length=300)]
 """A reason, as staff wrote it, on one line."""
 CloseState = Literal["DENIED", "EXPIRED", "REVOKED", "DIVERTED", "DECLINED"]
 CloseWhy = Literal[
@@ -134,8 +134,10 @@ class Attest(Message, frozen=True, forbid_unknown_fields=True):
     iat: Time
 
     def __post_init__(self) -> None:
-        if self.by[0] == self.by[1]:
+        if self.by[0] == self.by[1] or not all(map(is_seen, self.by)):
             raise ValueError("by")
+        if not is_seen(self.reason):
+            raise ValueError("reason")
 
 
 class Override(Message, frozen=True, forbid_unknown_fields=True):
@@ -149,6 +151,10 @@ class Override(Message, frozen=True, forbid_unknown_fields=True):
     by: Annotated[list[StaffId], Meta(min_length=1, max_length=1)]
     reason: Words
     iat: Time
+
+    def __post_init__(self) -> None:
+        if not is_seen(self.by[0]) or not is_seen(self.reason):
+            raise ValueError("by, reason")
 
 
 class Release(Message, frozen=True, forbid_unknown_fields=True):

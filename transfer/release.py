@@ -51,7 +51,9 @@ from transfer.messages import (
     Receipt,
     Release,
     ReleaseType,
+    name_of,
     open_message,
+    peek,
     sign_message,
 )
 from transfer.prekeys import PrekeyPair, read_prekey, seal_to
@@ -118,6 +120,16 @@ def check_grant(
 def says_yes(grant: AnyGrant) -> bool:
     """Whether G permits. There is no attestation or override that says no."""
     return not isinstance(grant, Grant) or grant.d == "approve"
+
+
+def peek_grant(text: str) -> AnyGrant:
+    """G of any type *without* checking who signed it: one that was checked before it was stored. Raises a
+    `PeerError`.
+    """
+    name = name_of(text)
+    if name == Attest.NAME:
+        return peek(Attest, text)
+    return peek(Override, text) if name == Override.NAME else peek(Grant, text)
 
 
 def rung_of(grant: AnyGrant) -> str:

@@ -1,4 +1,4 @@
-"""`gateway run|pin|unpin|echo` and `user add|remove`: a gateway runs, and is told whom to trust and who works there."""
+"""`gateway run|pin|unpin|allow|echo`, `user add|remove`: a gateway runs, is told whom to trust and who works there."""
 
 from __future__ import annotations
 
@@ -111,6 +111,31 @@ async def unpin(folder: Path, site: str, speaker: Speaker) -> int:
     async with attached(folder) as engine:
         peer = await engine.unpin_peer(site, actor())
     speaker.value(peer, f"{peer.name} is not paired any more. Pair again with its new card.")
+    return 0
+
+
+@click.command(epilog="Example: trauma-transfer gateway allow lakeside 'Valley Hospital' --attest")
+@DIR
+@click.argument("site")
+@click.option("--attest", is_flag=True, help="Two clinicians of SITE attest that nobody can be asked.")
+@click.option("--override", is_flag=True, help="One clinician of SITE decides, in an emergency.")
+@json_option
+@runs
+async def allow(folder: Path, site: str, attest: bool, override: bool, speaker: Speaker) -> int:
+    """What the staff of SITE (its id or name) may decide in a patient's place, and this site opens.
+
+    What is not named is off from now on; without an option, both are.
+    """
+    kinds = [name for name, on in (("attest", attest), ("override", override)) if on]
+    async with attached(folder) as engine:
+        peer = await engine.allow_peer(site, kinds, actor())
+    taken = " and ".join(peer.allow)
+    speaker.value(
+        peer,
+        f"From {peer.name}, {taken} opens a study here without the patient's yes: in red, and in the audit log."
+        if taken
+        else f"From {peer.name}, nothing opens here without the yes of the patient or a proxy.",
+    )
     return 0
 
 

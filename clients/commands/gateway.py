@@ -20,6 +20,9 @@ GATEWAY = {
         "clients.commands.engine:pin", "Pair with the site of CARD after comparing its fingerprint."
     ),
     "unpin": Place("clients.commands.engine:unpin", "Trust SITE no more, and stop what is on its way there."),
+    "allow": Place(
+        "clients.commands.engine:allow", "What SITE's staff may decide in a patient's place, and we open."
+    ),
     "backup": Place("clients.commands.backup:backup", "Copy what cannot be made anew into FILE; it may run."),
     "restore": Place("clients.commands.backup:restore", "Make a gateway anew in DIR from the backup FILE."),
     "echo": Place("clients.commands.engine:echo", "Check the relay, the clock and the PACS, in words."),

@@ -164,7 +164,11 @@ class Follower:
                 images=v.instances,
             )
         if v.decided_by and v.released_at:
-            self._once("approved", f"Yes, by {v.decided_by}.", by=v.decided_by)
+            yes = f"Yes, by {v.decided_by}."
+            said = (
+                yes if v.rung in ("", "patient", "proxy") else f"Without the patient's yes: {v.decided_by}."
+            )
+            self._once("approved", said, by=v.decided_by)
             self._once("released", "The key is on its way.")
         for alarm in v.alarms:
             if alarm not in self._said:

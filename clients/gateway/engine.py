@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -19,12 +19,13 @@ from clients.gateway.rooms import Rooms
 from clients.gateway.sending import notes
 from clients.gateway.sending.archive import ArchiveEngine
 from clients.gateway.sending.reports import Added, Draft, read_draft
-from clients.gateway.sending.view import send_view, study_view
+from clients.gateway.sending.view import notice_view, send_view, study_view
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, quoted, rows, value
 from clients.gateway.views import (
     AuditView,
     CheckView,
+    NoticeView,
     PeerView,
     ReportView,
     SessionView,
@@ -144,6 +145,16 @@ class GatewayEngine(ArchiveEngine):
         await rooms.inbox.unpaired(peer.site)
         return _peer_view(peer, rooms.clock.now())
 
+    async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
+        """What this site's staff may decide in a patient's place, and we open. Raises `AbsentError`."""
+        try:
+            found = tuple(msgspec.convert(kinds, set[Literal["attest", "override"]]))
+        except msgspec.ValidationError:
+            raise GatewayError("These are attest and override. Name them, or neither.", code="kind") from None
+        peer = await self._rooms.pins.find(name)
+        await self._rooms.pins.allow(peer.site, found, actor)
+        return _peer_view(await self._rooms.pins.find(peer.site.hex()), self._rooms.clock.now())
+
     # Transfers
 
     async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
@@ -154,7 +165,11 @@ class GatewayEngine(ArchiveEngine):
         if "receive" not in peer.roles:
             raise GatewayError("This site does not receive studies. Choose another one.", code="not-receiver")
         study = await self.study(study_id)
-        tid = await self._rooms.offers.create(study.id, peer.site, reason, actor)
+        await self._rooms.rungs.not_refused(study.id)
+        return await self._offered(await self._rooms.offers.create(study.id, peer.site, reason, actor))
+
+    async def _offered(self, tid: Tid) -> TransferView:
+        """A new transfer, after a moment for its offer."""
         for _ in range(_OFFER_LOOKS):
             seen = self._rooms.changed.seen
             view = await self.transfer(tid.hex())
@@ -199,6 +214,7 @@ class GatewayEngine(ArchiveEngine):
     def _send_view(self, con: Con, row: Any, facts: standing.Facts) -> TransferView:
         page = self._rooms.config.site.page or self._rooms.config.relay.url
         view = send_view(con, row, self._rooms.vault, page, self._rooms.uploader.meters)
+        view = self._rooms.rungs.shown(con, row, view)
         return msgspec.structs.replace(view, waits=standing.of_send(con, row, facts).sentence)
 
     def _receive_view(self, con: Con, row: Any, facts: standing.Facts) -> TransferView:
@@ -229,6 +245,31 @@ class GatewayEngine(ArchiveEngine):
         await self._run(lambda con: notes.add(con, ident, words, actor, self._rooms.clock.now()))
         self._rooms.changed.set()
         return await self.transfer(tid)
+
+    # The upper rungs
+
+    async def attest(self, tid: str, reason: str, word: str, actor: str) -> TransferView:
+        """A clinician's word that nobody can be asked; with the second one's the key goes."""
+        await _translated(self._rooms.rungs.attest(_tid(tid), reason, actor, word))
+        return await self.transfer(tid)
+
+    async def override(self, tid: str, reason: str, actor: str) -> TransferView:
+        """One clinician decides, in an emergency."""
+        await _translated(self._rooms.rungs.override(_tid(tid), reason, actor))
+        return await self.transfer(tid)
+
+    async def again(self, tid: str, reason: str, actor: str) -> TransferView:
+        """Asks again after a no, as far as the ladder goes."""
+        new: Tid = await _translated(self._rooms.rungs.again(_tid(tid), reason, actor))
+        return await self._offered(new)
+
+    async def notice(self, tid: str) -> NoticeView:
+        """What the patient is told on paper. Raises `AbsentError`."""
+        rooms = self._rooms
+        page = rooms.config.site.page or rooms.config.relay.url
+        return await self._run(
+            lambda con: notice_view(con, _tid(tid), rooms.vault, page, rooms.config.site.call)
+        )
 
     # Whose images a received study is
 
@@ -379,6 +420,7 @@ def _peer_view(peer: Peer, now: int) -> PeerView:
     return PeerView(
         site=peer.site.text, name=peer.name, place=peer.place, fingerprint=fingerprint(peer.site),
         pinned_at=peer.pinned_at, pinned_by=peer.pinned_by, roles=list(peer.roles), reachable=peer.prekey_exp > now,
+        allow=list(peer.allow),
     )  # fmt: skip
 
 

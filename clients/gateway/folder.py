@@ -1,6 +1,7 @@
 """A gateway's folder: made once by `init`, opened by whoever holds its lock.
 
 gateway.toml   what the hospital decides        gateway.db   everything that must survive
+ladder.toml    in which order it asks for the yes
 site.key       the key of the vault             incoming/    instances as they arrived
 refused/       what could not be used           spool/       sealed packs on their way out
 sealed/        sealed packs that came in        restored/    instances on their way to the PACS
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clients.gateway import ladder
 from clients.gateway.clock import Clock, SystemClock, system_random
 from clients.gateway.config import load_config
 from clients.gateway.config_text import render_config
@@ -31,6 +33,7 @@ async def init(folder: Path, *, name: str, relay: str, **options: object) -> Ide
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         vault = Vault.create(folder)
         identity = await _create(folder, vault)
+        (folder / ladder.FILE).write_text(ladder.TEXT, "utf-8")
         (folder / "gateway.toml").write_text(text, "utf-8")
     except OSError:
         raise ConfigError("This folder cannot be written. Check its path, rights and disk.") from None

@@ -26,6 +26,8 @@ from clients.gateway.config import load_config
 from clients.gateway.disk import sync_folder
 from clients.gateway.errors import ConfigError
 from clients.gateway.folder import read_identity
+from clients.gateway.ladder import FILE as LADDER
+from clients.gateway.ladder import load_ladder
 from clients.gateway.peers.pins import Pins
 from clients.gateway.peers.relay import RelayClient
 from clients.gateway.receiving.inbox import Inbox
@@ -59,8 +61,11 @@ async def restore(file: Path, folder: Path, key: Path | None = None, clock: Cloc
     try:
         unpack(file, work, key)
         load_config(work)
+        load_ladder(work)
         found = await _settle(work, clock or SystemClock())
-        for name in (KEY, DATABASE, SETTINGS):
+        for name in (KEY, DATABASE, LADDER, SETTINGS):
+            if name == LADDER and not (work / name).exists():
+                continue
             os.replace(work / name, folder / name)
             sync_folder(folder)
     except OSError:

@@ -30,6 +30,7 @@ from clients.gateway.dicom.worklist import Worklist
 from clients.gateway.errors import GatewayError, RelayDownError, leaf
 from clients.gateway.folder import read_identity
 from clients.gateway.hl7.service import Hl7Service
+from clients.gateway.ladder import load_ladder
 from clients.gateway.lock import FolderLock
 from clients.gateway.log import about
 from clients.gateway.peers.dispatch import Dispatch
@@ -52,6 +53,7 @@ from clients.gateway.sending.offers import Offers, SiteWords
 from clients.gateway.sending.packer import Packer
 from clients.gateway.sending.reminder import Reminder
 from clients.gateway.sending.reports import Reports
+from clients.gateway.sending.rungs import Rungs
 from clients.gateway.sending.studies import Arrival, Studies
 from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
@@ -75,7 +77,7 @@ class Rooms:
     def __init__(
         self, folder: Path, *, clock: Clock | None = None, random: Random = system_random, dicom: bool = True
     ) -> None:
-        self.folder, self.config = folder, load_config(folder)
+        self.folder, self.config, self.ladder = folder, load_config(folder), load_ladder(folder)
         self.clock, self.random = clock or SystemClock(), random
         self._dicom = dicom
         self.arrived, self.packed, self.outgoing, self.changed = Signal(), Signal(), Signal(), Signal()
@@ -118,8 +120,16 @@ class Rooms:
         self.pins = Pins(self.db, self.vault, self.identity, self.relay, self.clock, self.random)
         self.studies = Studies(self.db, self.clock, self.folder, self.arrived, self.changed)
         self.offers = Offers(
-            self.db, self.vault, self.identity, self.clock, self.random, self.outgoing, self.changed
+            self.db,
+            self.vault,
+            self.identity,
+            self.clock,
+            self.random,
+            self.outgoing,
+            self.changed,
+            self.ladder,
         )
+        self.rungs = Rungs(self.db, self.offers, self.clock, self.outgoing, self.changed)
         self.imports = Imports(self.db, self.clock, self.studies, self.offers, self.outgoing)
         self.archive = ArchiveRooms(
             c, self.folder, self.db, self.clock, self.studies, self.pins, self.arrived, self.changed,

@@ -91,6 +91,8 @@ class PeerView(View, frozen=True, kw_only=True):
     roles: list[str]
     reachable: bool
     """It has a pre-key at the relay that is valid now (False: unknown or none: say "offers will wait")."""
+    allow: list[str] = []
+    """What its staff may decide in a patient's place, and we open: attest, override."""
 
 
 class SeriesProgress(View, frozen=True, kw_only=True):
@@ -102,6 +104,16 @@ class SeriesProgress(View, frozen=True, kw_only=True):
     want: int
     """0 while nobody knows."""
     closed: bool
+
+
+class RungView(View, frozen=True, kw_only=True):
+    """One rung of the ladder, as it stands for a transfer."""
+
+    name: str
+    """`patient`, `proxy`, `voice`, `attest` or `override` (`clients.gateway.ladder`)."""
+    at: int
+    """From when on it is offered."""
+    open: bool
 
 
 class LackingView(View, frozen=True, kw_only=True):
@@ -202,6 +214,43 @@ class TransferView(View, frozen=True, kw_only=True):
     """S: what staff noted about who answered, oldest first. R: empty, no message carries it."""
     stop_asked: int = 0
     """When, after the end, the person's wish to stop sharing became known here; 0 if never."""
+    rung: str = ""
+    """Who decided: patient, proxy, attest, override; empty where nobody has."""
+    decided_why: str = ""
+    """The reason that staff gave who decided in the patient's place."""
+    rungs: list[RungView] = []
+    """S while OFFERED: how the yes may come, in order."""
+    refused_at: int = 0
+    """S while OFFERED: when a person said no to sending this study, in another transfer; else 0."""
+    again: str = ""
+    """S while OFFERED: why it was asked again after that."""
+    follows: str = ""
+    """S, DENIED: the rung that may follow in a new transfer; empty: none."""
+    vouched_by: str = ""
+    """S: the first of two clinicians, who waits for the second."""
+    vouched_why: str = ""
+    vouched_at: int = 0
+    word: str = ""
+    """S: what the second clinician confirms, for `attest`."""
+
+
+class NoticeView(View, frozen=True, kw_only=True):
+    """S: what the patient is told, on paper, of what staff decided in their place."""
+
+    tid: str
+    rung: str
+    """attest or override."""
+    by: str
+    at: int
+    why: str
+    to: str
+    """The other site's name."""
+    what: str
+    call: str
+    """Whom to call, or empty."""
+    link: str
+    """Where a phone can see it, with the PIN, while a phone still can; else empty. It holds nothing about anybody."""
+    pin: str
 
 
 class AuditView(View, frozen=True, kw_only=True):
@@ -273,6 +322,10 @@ class Engine(Archive, Protocol):
     async def peers(self) -> list[PeerView]: ...
     async def pin_peer(self, card: str, actor: str) -> PeerView: ...
     async def unpin_peer(self, name: str, actor: str) -> PeerView: ...
+    async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
+        """Opens from now on what its staff decide by these types (attest, override), and by no other."""
+        ...
+
     async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView: ...
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]: ...
     async def transfer(self, tid: str) -> TransferView: ...
@@ -280,6 +333,20 @@ class Engine(Archive, Protocol):
     async def reopen(self, tid: str, actor: str) -> TransferView: ...
     async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
         """Notes who answered: the patient is a minor, an interpreter's language, on what the right to answer rests."""
+        ...
+
+    # The upper rungs (`sending.rungs`): `actor` has just given their password
+    async def attest(self, tid: str, reason: str, word: str, actor: str) -> TransferView:
+        """The first clinician's word (a reason, no `word`), or the second's to the `word` that they read."""
+        ...
+
+    async def override(self, tid: str, reason: str, actor: str) -> TransferView: ...
+    async def again(self, tid: str, reason: str, actor: str) -> TransferView:
+        """A new transfer of what a person has said no to."""
+        ...
+
+    async def notice(self, tid: str) -> NoticeView:
+        """`AbsentError` where staff did not decide."""
         ...
 
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@
  * @typedef {import('./app.js').Bytes} Bytes
  * @typedef {import('./app.js').Visit} Visit
  * @typedef {import('./app.js').Run} Run
- * @typedef {{d: 'approve' | 'deny', at: number}} Decided
+ * @typedef {{d: 'approve' | 'deny' | 'staff', at: number}} Decided
  * @typedef {{state: string, at: number, refused: string, decided: Decided | null, code: string}} Status
  */
 import {
@@ -66,7 +66,7 @@ export async function checkCode(isk, sid) {
 }
 
 const isDecided = (/** @type {any} */ x) =>
-  x === null || exact(x, { d: (d) => d === 'approve' || d === 'deny', at: is.time });
+  x === null || exact(x, { d: (d) => ['approve', 'deny', 'staff'].includes(d), at: is.time });
 const isDeclined = (/** @type {any} */ x) =>
   x === null || exact(x, { at: is.time, by: (by) => by === 'patient' || by === 'proxy' });
 /** @param {(x: any) => unknown} each */
@@ -398,7 +398,9 @@ function receipt(session, byPerson) {
       at: decided ? () => clock(decided.at) : '',
       yes: decided?.d === 'approve' ? 'yes' : '',
       no: decided?.d === 'deny' ? 'yes' : '',
-      stop: SHARED.includes(state) && decided?.d === 'approve' && !wish && !late ? 'yes' : '',
+      staff: decided?.d === 'staff' ? 'yes' : '',
+      person: decided?.d === 'staff' ? '' : 'yes',
+      stop: SHARED.includes(state) && decided && decided.d !== 'deny' && !wish && !late ? 'yes' : '',
       asked: wish === 'stop' ? 'yes' : '',
       late: late ? 'yes' : '',
       [late]: 'yes',

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from clients.gateway.console.app import ACTIONS, HEADERS, LARGEST_FORM, PAGES
 from clients.gateway.console.roles import may
+from clients.gateway.views import RungView
 from tests.console_kit import House, Person, house
 from tests.fake_archive import match
 from tests.fake_engine import STAFF, blank
@@ -18,6 +19,8 @@ async def addresses(built: House) -> dict[str, str]:
     peer = next(p.site for p in built.engine.all_peers.values() if p.reachable)
     view = await built.engine.send(study.id, peer, "transfer", "desk1")
     built.engine.ask_who(view.tid)
+    upper = [RungView(name=name, at=0, open=True) for name in ("attest", "override")]
+    built.engine.change(view.tid, rungs=upper, rung="override", decided_why="nobody with them")
     built.engine.archived = [match()]
     pull = await built.engine.pull("1.2.3", "desk1")
     found = {}

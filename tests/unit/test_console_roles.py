@@ -13,6 +13,8 @@ TABLE = {
     "transfer.reopen":  (True,  False, True,  False),
     "transfer.note":    (True,  True,  True,  False),
     "transfer.code":    (True,  False, True,  False),
+    "transfer.decide":  (False, True,  False, False),
+    "transfer.again":   (True,  True,  True,  False),
     "transfer.read":    (True,  True,  True,  True),
     "sent.read":        (True,  True,  True,  True),
     "inbox.read":       (False, True,  True,  True),

@@ -58,6 +58,23 @@ async def test_pinned_is_whom_a_person_compared(both: tuple[House, House]) -> No
     assert await s.pins.get(s.site) is None
 
 
+async def test_what_a_peer_s_staff_may_decide_is_allowed_one_by_one_and_ends_with_the_pairing(
+    both: tuple[House, House],
+) -> None:
+    s, r = both
+    for kinds in (("attest",), ("override", "attest"), ("override",), ()):
+        await s.pins.allow(r.site, kinds, "admin")  # type: ignore[arg-type]
+        pin = (await s.pins.find("Lakeside Trauma Center")).pin
+        assert (pin.attest, pin.override) == ("attest" in kinds, "override" in kinds)
+    await s.pins.allow(r.site, ("attest",), "admin")
+    await s.pins.pin(r.card, "test")
+    assert (await s.pins.find("Lakeside Trauma Center")).pin.attest, "a new card of the same site"
+    await s.pins.unpin(r.site, "admin")
+    await s.pins.pin(r.card, "test")
+    assert not (await s.pins.find("Lakeside Trauma Center")).pin.attest
+    assert (await s.actions(r.site.hex())).count("peer.allow") == 5
+
+
 async def test_a_new_card_of_a_pinned_site_keeps_when_and_by_whom_it_was_pinned(
     both: tuple[House, House],
 ) -> None:

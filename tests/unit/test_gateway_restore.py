@@ -20,7 +20,7 @@ from clients.gateway.errors import ConfigError
 from clients.gateway.folder import read_identity
 from clients.gateway.restore import Restored, restore
 from clients.gateway.store import audit
-from clients.gateway.store.backup import DATABASE, KEY, LABEL, SETTINGS, Label, backup, unpack
+from clients.gateway.store.backup import DATABASE, KEY, LABEL, MEMBERS, SETTINGS, Label, backup, unpack
 from clients.gateway.store.database import Database
 from clients.gateway.store.vault import Vault
 from tests.gateway_kit import Handset, House, carry, houses
@@ -136,7 +136,7 @@ async def test_only_its_owner_reads_it_and_nothing_else_stays(pair: tuple[House,
     assert file.stat().st_mode & 0o777 == 0o600
     with tarfile.open(file) as tar:
         members = tar.getmembers()
-    assert [m.name for m in members] == [LABEL, SETTINGS, DATABASE, KEY]
+    assert [m.name for m in members] == [LABEL, *MEMBERS]
     assert {(m.uid, m.uname, m.mode) for m in members} == {(0, "", 0o600)}
     assert {p.name for p in s.folder.parent.iterdir()} == before | {file.name}
     with pytest.raises(ConfigError, match="there already"):
@@ -434,7 +434,7 @@ async def test_only_into_an_empty_folder(pair: tuple[House, House], tmp_path: Pa
     assert found_.peers == ["Lakeside Trauma Center"]
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     assert {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "new").iterdir()} == dict.fromkeys(
-        (SETTINGS, DATABASE, KEY), 0o600
+        MEMBERS, 0o600
     )
 
 

@@ -35,6 +35,14 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield made
 
 
+def test_a_ladder_that_is_not_understood_is_said_by_its_line_before_anything_starts(folder: Path) -> None:
+    ladder = folder / "ladder.toml"
+    ladder.write_text(ladder.read_text().replace('name = "voice"', 'name = "nurse"'))
+    line = ladder.read_text().splitlines().index('name = "nurse"         # someone answers by telephone') + 1
+    with pytest.raises(ConfigError, match=rf"ladder.toml, line {line}: there is no rung 'nurse'"):
+        Rooms(folder)
+
+
 def children() -> set[str]:
     """Processes of ours that run now."""
     found: set[str] = set()

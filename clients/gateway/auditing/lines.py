@@ -83,6 +83,8 @@ _TABLE: tuple[tuple[str, Meaning], ...] = (
     ("transfer.offer", Meaning(EXPORT, BEGIN_TRANSFER, "R", "TREAT")),
     ("transfer.create", Meaning(EXPORT, None, "R", "TREAT")),
     ("transfer.", Meaning(EXPORT, None, "E", "TREAT")),
+    ("incoming.override", Meaning(ALERT, EMERGENCY_STARTED, "E", "ETREAT")),
+    ("incoming.attest", Meaning(ALERT, EMERGENCY_STARTED, "E", "ETREAT")),
     ("incoming.opened", Meaning(IMPORT, BEGIN_TRANSFER, "C", "TREAT")),
     ("incoming.", Meaning(IMPORT, None, "E", "TREAT")),
     ("receipt.", Meaning(TRANSFERRED, None, "C", "TREAT")),

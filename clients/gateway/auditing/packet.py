@@ -19,9 +19,9 @@ from clients.gateway.auditing.fhir import who
 from clients.gateway.auditing.lines import NOTE
 from clients.gateway.auditing.record import Record
 from clients.gateway.fonts import substitute
+from clients.gateway.sending.view import STAFF_WORDS
 from transfer.text import seen
 
-_STAFF = {"attest": "two clinicians attested", "override": "emergency override"}
 _PROOF = {
     "commit": "the PACS committed to keep every image",
     "find": "the PACS was asked for every image",
@@ -37,8 +37,8 @@ def packet(record: Record, name: str, now: int) -> bytes:
     facts, shown = _facts(record, name), record.lines[:_MOST]
     paper = _Paper("".join(x for _, x in facts) + name + "".join(n.actor + n.detail for n in shown))
     story: list[Flowable] = [paper.say("Transfer record", "Title")]
-    if record.decision is not None and record.decision.rung in _STAFF:
-        story.append(paper.say(f"Without the patient's yes: {_STAFF[record.decision.rung]}.", "red"))
+    if record.decision is not None and record.decision.rung in STAFF_WORDS:
+        story.append(paper.say(f"Without the patient's yes: {STAFF_WORDS[record.decision.rung]}.", "red"))
     story += [paper.pairs(facts, "BodyText"), Spacer(0, 6 * mm), paper.say("What happened", "Heading2")]
     rows = [[paper.say(x, "small") for x in (_time(n.at), n.actor, n.action, n.detail)] for n in shown]
     if rows:
@@ -85,6 +85,7 @@ def _facts(record: Record, name: str) -> list[tuple[str, str]]:
     if (decision := record.decision) is not None:
         verb = "approved" if decision.says == "approve" else "declined"
         facts.append(("Decision", f"{verb} by {who(decision)}, {_time(decision.at)}"))
+        facts.append(("Reason", decision.reason))
     noted = (f"{n.detail} ({n.actor}, {_time(n.at)})" for n in record.lines if n.action == NOTE)
     facts += [("Noted", text) for text in noted]
     if record.stop_asked:

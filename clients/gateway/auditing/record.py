@@ -9,11 +9,13 @@ import msgspec
 
 from clients.gateway.auditing.lines import Line, every_line
 from clients.gateway.errors import AbsentError
+from clients.gateway.sending.view import STAFF_WORDS
 from clients.gateway.store.database import Con, one, value
 from clients.gateway.store.vault import Vault
 from transfer import jws
 from transfer.ids import Tid
 from transfer.messages import Grant, Offer, Receipt, Release, peek
+from transfer.release import peek_grant, rung_of
 from transfer.text import seen
 
 _LINES = 10_000
@@ -28,12 +30,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     says: str
     """`approve` or `deny`."""
     name: str
+    """Of a proxy, or of the clinicians who decided."""
     relation: str
+    """Of a proxy to the patient; of clinicians, what they did."""
     at: int
     signed: str
     """JWS compact (protocol s. 2)."""
     key: bytes
     """Ed25519 public key that it is signed with; empty where it is not on record here."""
+    reason: str = ""
+    """Of clinicians who decided in the patient's place."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,9 +116,15 @@ def _decision(vault: Vault, row: sqlite3.Row, *, sent: bool) -> Decision | None:
     if row["grant_sealed"] is None:
         return None
     signed = vault.open("grant", row["grant_sealed"]).decode()
-    grant = peek(Grant, signed)
+    grant = peek_grant(signed)
+    at = row["decided_at"] if sent else row["opened_at"]
+    if not isinstance(grant, Grant):  # the sending site signs for its staff
+        rung = rung_of(grant)
+        return Decision(
+            rung=rung, says="approve", name=", ".join(grant.by), relation=STAFF_WORDS[rung], at=at, signed=signed,
+            key=bytes(peek(Offer, row["offer"]).s), reason=grant.reason,
+        )  # fmt: skip
     key = row["vp"] if sent else peek(Release, row["release"]).pk
     return Decision(
-        rung=grant.by, says=grant.d, name=grant.name, relation=grant.rel,
-        at=row["decided_at"] if sent else row["opened_at"], signed=signed, key=bytes(key or b""),
+        rung=grant.by, says=grant.d, name=grant.name, relation=grant.rel, at=at, signed=signed, key=bytes(key or b""),
     )  # fmt: skip

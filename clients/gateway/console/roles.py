@@ -25,6 +25,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "transfer.reopen": frozenset({CLERK, PACS_ADMIN}),
     "transfer.note": frozenset({CLERK, CLINICIAN, PACS_ADMIN}),
     "transfer.code": frozenset({CLERK, PACS_ADMIN}),
+    "transfer.decide": frozenset({CLINICIAN}),
+    "transfer.again": frozenset({CLERK, CLINICIAN, PACS_ADMIN}),
     "transfer.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
     "sent.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
     "inbox.read": frozenset({CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
@@ -35,9 +37,10 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "status.read": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
     "session.end": frozenset({CLERK, CLINICIAN, PACS_ADMIN, PRIVACY_OFFICER}),
 }
-"""`transfer.code`: see the QR and the PIN. `transfer.read` opens the page of a transfer at all; which of the two
-kinds it may show is then `sent.read` or `inbox.read`. `identity.choose`: say whose images a received study is, and
-search the worklist for it. The privacy officer reads what was done, and cannot do it."""
+"""`transfer.code`: see the QR and the PIN. `transfer.decide`: attest or override in a patient's place, where the
+ladder offers it. `transfer.again`: ask once more after a no. `transfer.read` opens the page of a transfer at all; which
+of the two kinds it may show is then `sent.read` or `inbox.read`. `identity.choose`: say whose images a received study
+is, and search the worklist for it. The privacy officer reads what was done, and cannot do it."""
 
 HOME: Final[Mapping[str, str]] = {
     CLERK: "/desk",

@@ -71,6 +71,25 @@ POLICIES: Final[Mapping[str, tuple[str, str]]] = {
 """What becomes of the patient's number here, by [identity] policy: what it is, and what to do."""
 
 
+RUNGS: Final[Mapping[str, tuple[str, str]]] = {
+    "patient": ("The patient answers", "Show the QR code and tell the PIN."),
+    "proxy": (
+        "Someone who is with them answers",
+        "The same code works on their phone: they say who they are to the patient.",
+    ),
+    "voice": (
+        "Someone answers by telephone",
+        "Call a relative or guardian; tell them the address and the numbers.",
+    ),
+    "attest": (
+        "Two clinicians attest",
+        "Where nobody can be asked: each with their own name, password and reason.",
+    ),
+    "override": ("Emergency override", "One clinician decides alone, with a reason, because it cannot wait."),
+}
+"""The rungs of the ladder: what each is called, and what to do."""
+
+
 class StateWords(msgspec.Struct, frozen=True):
     """A state as a person reads it. `tone` is a colour and a mark of the style sheet; `step` of four, 0 = none."""
 
@@ -241,6 +260,10 @@ class Words(msgspec.Struct, frozen=True):
     def reason(self, code: str) -> str:
         """Why it is sent."""
         return REASONS.get(code, code)
+
+    def rung(self, name: str) -> tuple[str, str]:
+        """One way to a yes: what it is called, and what to do."""
+        return RUNGS.get(name, (name, ""))
 
     def policy(self, code: str) -> tuple[str, str]:
         """Under whose number received images are filed, and what to do."""

@@ -20,7 +20,7 @@ from clients.gateway.store.database import Con, Database, one, rows, value
 from clients.gateway.store.vault import Vault
 from transfer.errors import PeerError
 from transfer.ids import Kid, SiteId
-from transfer.messages import Card, Prekey
+from transfer.messages import Card, Prekey, ReleaseType
 from transfer.prekeys import DELETE_AFTER, LIFE, RENEW, PrekeyPair, read_prekey
 from transfer.release import Pin
 from transfer.sites import Identity, read_card
@@ -36,11 +36,13 @@ class Peer(msgspec.Struct, frozen=True):
     pinned_at: int
     pinned_by: str
     prekey_exp: int
+    allow: tuple[str, ...] = ()
+    """Types of grant that staff of the peer may give here in a patient's place: `attest`, `override`."""
 
     @property
     def pin(self) -> Pin:
         """What the trust rules need of it."""
-        return Pin(self.site)
+        return Pin(self.site, attest="attest" in self.allow, override="override" in self.allow)
 
 
 class Pins:
@@ -106,8 +108,21 @@ class Pins:
         now = self._clock.now()
 
         def work(con: Con) -> None:
-            con.execute("UPDATE peers SET unpinned_at=?, prekey=NULL, prekey_exp=0 WHERE site=?", (now, site))
+            con.execute(
+                "UPDATE peers SET unpinned_at=?, prekey=NULL, prekey_exp=0, allow='' WHERE site=?",
+                (now, site),
+            )
             audit.record(con, actor, "peer.unpin", site.hex(), "", now)
+
+        await self._db.run(work)
+
+    async def allow(self, site: SiteId, kinds: tuple[ReleaseType, ...], actor: str) -> None:
+        """From now on opens what this site's staff decide in a patient's place by these types, and by no other."""
+        now, words = self._clock.now(), " ".join(sorted(kinds))
+
+        def work(con: Con) -> None:
+            con.execute("UPDATE peers SET allow=? WHERE site=? AND unpinned_at=0", (words, site))
+            audit.record(con, actor, "peer.allow", site.hex(), words or "nothing", now)
 
         await self._db.run(work)
 
@@ -195,4 +210,5 @@ def _peer(row: object) -> Peer:
     return Peer(
         SiteId(bytes(r["site"])), str(r["name"]), str(r["place"]), tuple(str(r["roles"]).split()),  # type: ignore[call-overload]
         int(str(r["pinned_at"])), str(r["pinned_by"]), int(str(r["prekey_exp"])),
+        tuple(str(r["allow"]).split()),
     )  # fmt: skip

@@ -35,7 +35,7 @@ from transfer.errors import (
     by_code,
 )
 from transfer.ids import Digest, SiteId, Tid
-from transfer.messages import Close, CloseWhy, Manifest, Offer, Receipt, Release, peek, sign_message
+from transfer.messages import Close, CloseWhy, Grant, Manifest, Offer, Receipt, Release, peek, sign_message
 from transfer.release import KEEP, accept_close, accept_offer, make_ack, open_release, rung_of
 from transfer.sites import Identity
 from transfer.states import OPEN_RECEIVER, RECEIVER, TERMINAL, step
@@ -199,6 +199,9 @@ class Inbox:
              self._vault.seal("grant", opened.grant_text.encode()), now, tid),
         )  # fmt: skip
         audit.record(con, "sender", "incoming.opened", tid.hex(), rung_of(opened.grant), now)
+        if not isinstance(opened.grant, Grant):  # without the patient's yes
+            by = f"{', '.join(opened.grant.by)}: {opened.grant.reason}"
+            audit.record(con, "sender", f"incoming.{rung_of(opened.grant)}", tid.hex(), by, now)
 
     def _refuse(self, con: Con, text: str, tid: Tid, peer: SiteId, why: TransferError, now: int) -> None:
         """L (or a close for an offer that was refused): kept for staff, acknowledged, and L is declined, once."""

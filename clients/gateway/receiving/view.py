@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from clients.gateway.meter import Meter
 from clients.gateway.receiving import remarks, settling
 from clients.gateway.receiving.inbox import unsent
-from clients.gateway.sending.view import alarms_of, decided, stop_asked
+from clients.gateway.sending.view import STAFF_WORDS, alarms_of, decided, stop_asked
 from clients.gateway.store.database import Con, rows, value
 from clients.gateway.store.vault import Vault
 from clients.gateway.views import LackingView, SeriesProgress, TransferView
@@ -20,6 +20,7 @@ from transfer.states import OPEN_RECEIVER
 _LACKING = 100
 SENTENCES = {
     "SEEN": "Still sealed, waiting for the yes. Nothing needs to be done here.",
+    "staff": "Staff of the sender decided in the patient's place. The images are going into the PACS.",
     "OPENED": "The answer was yes. The images are going into the PACS.",
     "identity": "The answer was yes. Nothing is stored before somebody here says who this patient is.",
     "identity-prefix": "Nobody knows yet who this is. The images are going into the PACS under our own number for it.",
@@ -55,7 +56,9 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     moving = open_now and here < announced
     listed, stored = sum(counts.values()), counts.get("stored", 0)
     lost = unsent(con, tid, cid)
-    words = SENTENCES.get(row["why"]) or SENTENCES.get(row["state"], "")
+    who = decided(vault, row["grant_sealed"])
+    by_staff = row["state"] == "OPENED" and who.get("rung") in STAFF_WORDS
+    words = SENTENCES.get(row["why"] or ("staff" if by_staff else "")) or SENTENCES.get(row["state"], "")
     if receipt and not counts:  # the ledger was forgotten with time; the receipt is kept
         listed, stored = row["total"], row["total"] - len(receipt.gaps)
     return TransferView(
@@ -65,7 +68,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
         patient_name=row["patient_name"], birth_date=row["birth_date"], what=row["what"],
         reason=peek(Offer, row["offer"]).why, created_at=row["created_at"], expires_at=row["exp"],
         ended_at=row["ended_at"], link="", pin="", check="", tries_left=0, locked=False, reopens_left=0, joined_at=0,
-        decided_at=row["opened_at"], **decided(vault, row["grant_sealed"]), released_at=row["opened_at"],
+        decided_at=row["opened_at"], **who, released_at=row["opened_at"],
         first_stored_at=row["first_stored_at"], bytes=announced, moved=here,
         speed=meter.speed() if meter and moving else 0.0, stalled=bool(moving and meter and meter.idle > 5),
         instances=listed, total=row["total"], stored=stored, gaps=listed - stored + lost if not open_now else 0,

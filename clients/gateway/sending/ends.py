@@ -13,6 +13,7 @@ import msgspec
 
 from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.errors import AbsentError
+from clients.gateway.ladder import Ladder
 from clients.gateway.peers.outbox import acknowledged, forget, post
 from clients.gateway.peers.relay import hello_path, slot_path
 from clients.gateway.store import audit
@@ -46,10 +47,12 @@ class Ends:
         random: Random,
         outbox: Signal,
         changed: Signal,
+        ladder: Ladder | None = None,
     ) -> None:
         self._db, self._vault, self._identity = db, vault, identity
         self._clock, self._random = clock, random
         self._outbox, self._changed = outbox, changed
+        self.ladder = ladder or Ladder()
 
     async def _commit(self, work: Callable[[Con], object], *, erased: bool = False) -> object:
         result = await self._db.run(work)

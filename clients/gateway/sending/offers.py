@@ -7,6 +7,7 @@ others must learn is put into the outbox. Nothing here waits for the network.
 from __future__ import annotations
 
 import sqlite3
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,12 +19,24 @@ from clients.gateway.sending.words import describe, initials
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, quoted, rows, value
 from transfer import jws, tries
-from transfer.errors import HashError, KeyUnknownError, PeerError, StateError
+from transfer.errors import GrantTypeError, HashError, KeyUnknownError, PeerError, StateError
 from transfer.ids import Cid, ContentKey, Digest, MailboxId, PublicKey, SiteId, Tid
 from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.mailbox import Tombstone
-from transfer.messages import Grant, Offer, Prekey, Receipt, encode, open_message, peek, sign_message
-from transfer.release import accept_close, accept_receipt, make_ack, make_release
+from transfer.messages import (
+    Attest,
+    Grant,
+    Offer,
+    Override,
+    Prekey,
+    Receipt,
+    ReleaseType,
+    encode,
+    open_message,
+    peek,
+    sign_message,
+)
+from transfer.release import NO_RUN, accept_close, accept_receipt, make_ack, make_release
 from transfer.states import OPEN_SENDER, SENDER, step
 from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
 
@@ -42,8 +55,8 @@ class Offers(Ends):
 
     # Events of staff
 
-    async def create(self, study: str, peer: SiteId, reason: str, actor: str) -> Tid:
-        """`create`: keys, code and row of a new transfer. Raises `AbsentError`."""
+    async def create(self, study: str, peer: SiteId, reason: str, actor: str, again: str = "") -> Tid:
+        """`create`: keys, code and row of a new transfer; `again`: why, after a no. Raises `AbsentError`."""
         tid, cid = Tid(self._random(16)), Cid(self._random(16))
         now = self._clock.now()
         q, pin = self._random(Q_SIZE), make_pin(self._random)
@@ -60,10 +73,12 @@ class Offers(Ends):
             )
             con.execute(
                 "INSERT INTO sends (tid, cid, study, peer, state, reason, created_by, created_at, q_sealed, pin_sealed,"
-                " mailbox) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                " mailbox, again) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (tid, cid, study, peer, state, reason, actor, now, self._vault.seal("q", q),
-                 self._vault.seal("pin", pin.encode()), mailbox_of(q)),
+                 self._vault.seal("pin", pin.encode()), mailbox_of(q), again),
             )  # fmt: skip
+            if again:
+                audit.record(con, actor, "transfer.again", tid.hex(), again, now)
             audit.record(con, actor, "transfer.create", tid.hex(), reason, now)
 
         await self._commit(work)
@@ -237,25 +252,76 @@ class Offers(Ends):
             return "expired"
         tid = Tid(row["tid"])
         if grant.d == "approve":
+            if grant.by == "proxy" and not self._proxy_may(con, row):
+                return GrantTypeError.code
             try:
-                release = make_release(
-                    key=self._identity.key, offer_text=row["offer"], offer=peek(Offer, row["offer"]),
-                    grant_text=grant_text, vp=vp, prekey_text=row["prekey"],
-                    content_key=ContentKey(self._vault.open("content-key", self._content_key(con, row))), now=now,
-                )  # fmt: skip
+                self._release(con, row, grant_text, "patient", vp, now)
             except PeerError as why:
                 return why.code
-            after = step(SENDER, row["state"], "approve").to
-            con.execute("UPDATE sends SET state=?, release=? WHERE tid=?", (after, release, tid))
-            post(con, "queue", bytes(row["peer"]).hex(), release, tid, now)
-        con.execute(
-            "UPDATE sends SET decision=?, decided_at=?, grant_sealed=?, vp=? WHERE tid=?",
-            (grant.d, now, self._vault.seal("grant", grant_text.encode()), vp, tid),
-        )
+        self._keep_decision(con, tid, grant.d, grant_text, vp, now)
         if grant.d == "deny":
             self._end(con, self._row(con, tid), "deny", now)
         audit.record(con, grant.by, f"transfer.{grant.d}", tid.hex(), grant.rel, now)
         return ""
+
+    def _release(
+        self, con: Con, row: sqlite3.Row, grant: str, kind: ReleaseType, vp: PublicKey, now: int
+    ) -> None:
+        """L, stored and in the outbox. Raises a `PeerError`, and has done nothing then."""
+        tid = Tid(row["tid"])
+        release = make_release(
+            key=self._identity.key, offer_text=row["offer"], offer=peek(Offer, row["offer"]), grant_text=grant,
+            kind=kind, vp=vp, prekey_text=row["prekey"],
+            content_key=ContentKey(self._vault.open("content-key", self._content_key(con, row))), now=now,
+        )  # fmt: skip
+        after = step(SENDER, row["state"], "approve" if kind == "patient" else kind).to
+        con.execute("UPDATE sends SET state=?, release=? WHERE tid=?", (after, release, tid))
+        post(con, "queue", bytes(row["peer"]).hex(), release, tid, now)
+
+    def _keep_decision(
+        self, con: Con, tid: Tid, decision: str, grant: str, vp: PublicKey | None, now: int
+    ) -> None:
+        con.execute(
+            "UPDATE sends SET decision=?, decided_at=?, grant_sealed=?, vp=? WHERE tid=?",
+            (decision, now, self._vault.seal("grant", grant.encode()), vp, tid),
+        )
+
+    def _proxy_may(self, con: Con, row: sqlite3.Row) -> bool:
+        """After a no, a proxy's yes counts where the ladder has a proxy follow; the patient's own always does."""
+        return not refused_at(con, row["study"]) or self.ladder.refusal.next in ("proxy", "voice")
+
+    # Staff decide in the person's place; `rungs.py` calls this inside its own transaction, and has seen that they may
+
+    def staff_decide(
+        self,
+        con: Con,
+        row: sqlite3.Row,
+        kind: Literal["attest", "override"],
+        by: list[str],
+        reason: str,
+        now: int,
+    ) -> None:
+        """`attest` or `override`. Raises a `TransferError`."""
+        step(SENDER, row["state"], kind)
+        tid = Tid(row["tid"])
+        said: dict[str, Any] = {
+            "v": 1,
+            "tid": tid,
+            "offer": jws.digest(row["offer"]),
+            "by": by,
+            "reason": reason,
+            "iat": now,
+        }
+        try:
+            text = sign_message((Attest if kind == "attest" else Override)(**said), self._identity.key)
+        except ValueError:
+            raise GatewayError(
+                "Reason and names are too long for one message. Shorten the reason.", code="size"
+            ) from None
+        self._release(con, row, text, kind, NO_RUN, now)
+        self._keep_decision(con, tid, "staff", text, None, now)
+        audit.record(con, by[-1], f"transfer.{kind}", tid.hex(), f"{', '.join(by)}: {reason}", now)
+        self.tell(con, tid, now)
 
     # Events of R
 
@@ -368,6 +434,12 @@ class Offers(Ends):
         return bytes(sealed)
 
 
+def refused_at(con: Con, study: str) -> int:
+    """When a person last said no to sending this study, in whatever transfer; 0 if nobody did."""
+    found = value(con, "SELECT max(decided_at) FROM sends WHERE study=? AND decision='deny'", (study,))
+    return int(found or 0)
+
+
 class SiteWords(msgspec.Struct, frozen=True):
     """How this site is named to a patient, and whom they may call."""
 
@@ -380,4 +452,6 @@ _DECLINED = {
     "kid-unknown": "The receiving site changed its key. Send the study again; nobody needs to be told why.",
     "clock": "The clocks of the two sites differ by more than ten minutes. Set the clock, then send again.",
     "expired": "The receiving site got the answer too late. Send the study again.",
+    GrantTypeError.code: "The receiving site takes no decision of staff in a patient's place from this hospital, and"
+    " opened nothing. Call it, and use the existing route; ask the patient in a new transfer.",
 }

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from clients.gateway.errors import AbsentError
 from clients.gateway.meter import Meter
 from clients.gateway.sending import completeness, prepared
 from clients.gateway.sending.notes import notes_of
@@ -13,12 +14,13 @@ from clients.gateway.sending.words import describe, series_label
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
 from clients.gateway.store.vault import Vault
-from clients.gateway.views import SeriesProgress, SeriesView, StudyView, TransferView
+from clients.gateway.views import NoticeView, SeriesProgress, SeriesView, StudyView, TransferView
 from transfer import tries
 from transfer.door import receipt_code
-from transfer.ids import Cid
+from transfer.ids import Cid, Tid
 from transfer.links import make_link
 from transfer.messages import Grant, Receipt, peek
+from transfer.release import peek_grant, rung_of
 from transfer.states import OPEN_SENDER
 
 SENTENCES = {
@@ -29,12 +31,15 @@ SENTENCES = {
     "locked": "Too many wrong PINs. Re-open the transfer to get a new code and PIN.",
     "kid-unknown": "The destination changed its key. Stop this transfer and send the study again.",
     "clock": "The clocks of the two sites differ by more than ten minutes. Set the clock, then send again.",
+    "staff": "Staff decided in the patient's place. The images are on their way into the destination's PACS.",
     "RELEASED": "The answer was yes. The images are on their way into the destination's PACS.",
     "COMPLETE": "Every image is in the destination's PACS.",
     "PARTIAL": "Not every image arrived. Call the destination, and send what is missing again.",
     "unsent": "Some images could not be read here and were not sent. Send the study again from its source.",
     "import-unfinished": "The study could not be read to its end, so this transfer was stopped. See why below, and send"
     " the study again.",
+    "grant-type-off": "The destination takes no decision of staff in a patient's place from this hospital, and opened"
+    " nothing. Call it, and use the existing route.",
     "no-receipt": "The destination never confirmed. Call it and ask for the images.",
     "DENIED": "The answer was no. Nothing can be opened; use the existing route if it is still needed.",
     "EXPIRED": "Nobody answered in time. Re-open the transfer to ask again.",
@@ -43,6 +48,9 @@ SENTENCES = {
     "restored": "This gateway was restored from a backup while this transfer was open, which stopped it."
     " Send the study again.",
 }
+
+STAFF_WORDS = {"attest": "attested by two clinicians", "override": "emergency override"}
+"""How a decision of staff in the patient's place is called."""
 
 
 def sentence_of(state: str, why: str) -> str:
@@ -103,9 +111,10 @@ def send_view(
     meter = meters.get(cid)
     moving = row["state"] in OPEN_SENDER and packs["moved"] < packs["bytes"]
     why = "locked" if locked else row["why"]
+    said = why or ("staff" if row["state"] == "RELEASED" and row["decision"] == "staff" else "")
     return TransferView(
         tid=tid.hex(), role="send", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
-        state=row["state"], why=why, sentence=sentence_of(row["state"], why), study=row["study"],
+        state=row["state"], why=why, sentence=sentence_of(row["state"], said), study=row["study"],
         patient_name=study["patient_name"] if study else "", birth_date=study["birth_date"] if study else "",
         what=describe(study, series) if study else "", reason=row["reason"], created_at=row["created_at"],
         expires_at=row["exp"], ended_at=row["ended_at"],
@@ -136,14 +145,18 @@ def _progress(con: Con, cid: Cid, study: str, series: sqlite3.Row) -> SeriesProg
 
 
 def decided(vault: Vault, grant_sealed: bytes | None) -> dict[str, Any]:
-    """The fields `decided_by`, `decided_name` and `decided_rel` of a view."""
+    """The fields of a view that say who decided."""
     if grant_sealed is None:
         return {"decided_by": ""}
-    grant = peek(Grant, vault.open("grant", grant_sealed).decode())
+    grant = peek_grant(vault.open("grant", grant_sealed).decode())
+    rung = rung_of(grant)
+    if not isinstance(grant, Grant):
+        by = " and ".join(grant.by)
+        return {"decided_by": f"{STAFF_WORDS[rung]}: {by}", "rung": rung, "decided_why": grant.reason}
     if grant.by == "patient":
-        return {"decided_by": "patient"}
+        return {"decided_by": "patient", "rung": rung}
     by = f"proxy: {grant.name} ({grant.rel})" if grant.name else f"proxy ({grant.rel})"
-    return {"decided_by": by, "decided_name": grant.name, "decided_rel": grant.rel}
+    return {"decided_by": by, "rung": rung, "decided_name": grant.name, "decided_rel": grant.rel}
 
 
 def alarms_of(con: Con, tid: bytes) -> list[str]:
@@ -155,3 +168,22 @@ def alarms_of(con: Con, tid: bytes) -> list[str]:
 def stop_asked(con: Con, tid: bytes) -> int:
     """When a wish to stop that came after the end became known."""
     return int(value(con, "SELECT at FROM alarms WHERE tid=? AND code=?", (tid, audit.STOP_ASKED)) or 0)
+
+
+def notice_view(con: Con, tid: Tid, vault: Vault, page: str, call: str) -> NoticeView:
+    """What the patient is told on paper where staff decided in their place. Raises `AbsentError`."""
+    row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
+    if row is None or row["decision"] != "staff":
+        raise AbsentError("Nobody decided in the patient's place here. There is nothing to print.")
+    grant = peek_grant(vault.open("grant", row["grant_sealed"]).decode())
+    assert not isinstance(grant, Grant)
+    study = one(con, "SELECT * FROM studies WHERE id=?", (row["study"],))
+    series = rows(con, "SELECT * FROM series WHERE study=? ORDER BY no", (row["study"],))
+    kept = row["q_sealed"] is not None
+    return NoticeView(
+        tid=tid.hex(), rung=rung_of(grant), by=" and ".join(grant.by), at=row["decided_at"], why=grant.reason,
+        to=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
+        what=describe(study, series) if study else "", call=call,
+        link=make_link(page, vault.open("q", row["q_sealed"])) if kept else "",
+        pin=vault.open("pin", row["pin_sealed"]).decode() if kept else "",
+    )  # fmt: skip

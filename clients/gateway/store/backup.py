@@ -1,8 +1,8 @@
 """One file that a lost gateway can be made anew from, taken while it runs (docs/adr/0017-gateway-backup.md).
 
-The file is a tar of four members: `backup.json` (what this is, and the SHA-256 of the others), `gateway.toml`,
-`gateway.db` and, unless it is left out, `site.key`. Whoever has the file with the key is this hospital: it is as
-secret as the gateway's folder, and written with mode 0600.
+The file is a tar: `backup.json` (what this is, and the SHA-256 of the others), `gateway.toml`, `ladder.toml` where
+there is one, `gateway.db` and, unless it is left out, `site.key`. Whoever has the file with the key is this hospital:
+it is as secret as the gateway's folder, and written with mode 0600.
 
 SQLite's own backup (its online backup API) copies one committed state and holds nobody up. From the copy
 everything is erased that a restored gateway must not go on with, so that a backup gives nobody a study, and the
@@ -28,9 +28,11 @@ import msgspec
 
 from clients.gateway.disk import FULL, sync_folder
 from clients.gateway.errors import ConfigError, DiskFullError
+from clients.gateway.ladder import FILE as LADDER
 from clients.gateway.store.vault import Vault
 
 DATABASE, SETTINGS, KEY, LABEL = "gateway.db", "gateway.toml", "site.key", "backup.json"
+MEMBERS = (SETTINGS, LADDER, DATABASE, KEY)
 MARK = "backup"
 """The row of `own` that says: this is a copy."""
 VERSION = 1
@@ -38,6 +40,7 @@ _SMALL = 2**20
 """No other member than the database is larger."""
 _ERASE = """
 DELETE FROM sessions;
+DELETE FROM attestations;
 DELETE FROM prekeys;
 UPDATE peers SET prekey=NULL, prekey_exp=0;
 UPDATE spools SET k_sealed=NULL;
@@ -69,7 +72,9 @@ def backup(folder: Path, to: Path, *, now: int, with_key: bool = True) -> None:
     try:
         with _beside(to) as work:
             _copy(folder / DATABASE, work / DATABASE, now)
-            shutil.copyfile(folder / SETTINGS, work / SETTINGS)
+            for name in (SETTINGS, LADDER):
+                if name == SETTINGS or (folder / name).exists():
+                    shutil.copyfile(folder / name, work / name)
             if with_key:
                 _write(work / KEY, Vault.load(folder).key)
             _pack(work, work / "whole", now)
@@ -111,7 +116,7 @@ def _copy(source: Path, target: Path, now: int) -> None:
 
 
 def _pack(work: Path, target: Path, now: int) -> None:
-    names = [name for name in (SETTINGS, DATABASE, KEY) if (work / name).exists()]
+    names = [name for name in MEMBERS if (work / name).exists()]
     label = Label(VERSION, now, {name: _hash(work / name) for name in names})
     _write(work / LABEL, msgspec.json.encode(label))
     fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -140,7 +145,7 @@ def unpack(source: Path, folder: Path, key: Path | None = None) -> Label:
             label = msgspec.json.decode(_member(tar, LABEL, _SMALL), type=Label)
             if label.v != VERSION:
                 raise ConfigError("This backup is of a later version. Install that version, then restore.")
-            for name in (SETTINGS, DATABASE, KEY):
+            for name in MEMBERS:
                 if name in label.hashes:
                     _take(tar, name, folder / name, label.hashes[name])
     except (tarfile.TarError, msgspec.MsgspecError, KeyError, EOFError, UnicodeDecodeError):

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from clients.gateway.console.pages.identity import can_correct
+from clients.gateway.console.pages.ladder import by_staff
 from clients.gateway.console.problems import FieldError, NotAllowedError
 from clients.gateway.console.visit import Visit
 from clients.gateway.console.words import OPEN
@@ -17,6 +18,7 @@ async def show(visit: Visit) -> web.Response:
     view = await _read(visit)
     return visit.show(
         "transfer.html", t=view, can_reopen=can_reopen(view), can_stop=can_stop(view), can_correct=can_correct(view),
+        by_staff=by_staff(view),
     )  # fmt: skip
 
 
