@@ -329,10 +329,17 @@ async def test_a_name_turns_no_sentence_round(name: str, shown: str) -> None:
 )
 async def test_the_desk_says_who_refused(by: str, rel: str, words: str) -> None:
     async with house() as built:
-        view = await sent(built, state="DENIED", decided_at=built.clock.time, decided_by=by, decided_rel=rel)
+        view = await sent(
+            built,
+            state="DENIED",
+            decided_at=built.clock.time,
+            decided_by=by,
+            decided_rel=rel,
+            follows="patient",
+        )
         text = await seen(await built.person("desk1"), view)
         assert words in text
-        assert "New transfer" in text
+        assert "Ask again?" in text
 
 
 async def test_staff_note_who_answered() -> None:
