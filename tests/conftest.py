@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,13 @@ if str(ROOT) not in sys.path:
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so whatever they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What tests write goes where a forced write costs nothing: a killed process leaves there what it leaves on a disk, and
+# the rest of what a disk promises no test can see. `TMPDIR=DIR make test` takes another place.
+_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+    os.environ["TMPDIR"] = str(_MEMORY)
+    tempfile.tempdir = None  # asked for already
 
 # A busy machine must not fail a test, so no example has a deadline. What lands is judged by the same examples
 # each time; new ones are for whoever works here, and for `make soak`.

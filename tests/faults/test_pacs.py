@@ -23,6 +23,7 @@ from clients.gateway.store.database import value
 from clients.gateway.views import TransferView
 from tests.faults.pacs import A_ABORT, OddPacs, hang_up, odd_pacs
 from tests.programs import PATIENCE, write_study
+from tests.wire import listening
 from tests.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -306,20 +307,15 @@ async def test_it_takes_no_association_until_it_does(
         return any(says in alarm for alarm in (await world.receiver.engine.transfer(tid)).alarms) or None
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            await reader.read(2**16)
-            writer.write(last or b"")
-            if last is None:
-                await reader.read()  # until we give up
-        writer.close()
+        await reader.read(2**16)
+        writer.write(last or b"")
+        if last is None:
+            await reader.read()  # until we give up
 
-    broken = await asyncio.start_server(answer, "127.0.0.1", world.pacs_port)
-    try:
+    async with listening(answer, world.pacs_port):
         await study.begin()
         tid = study.view.tid
         await world.receiver.eventually(told)
-    finally:
-        broken.close()
     with odd_pacs(world.pacs_port, again=pacs, queries=True):
         await study.complete(pacs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from clients.gateway.peers import relay as module
 from clients.gateway.peers.relay import RelayClient, RelayRefusal, slot_path, tls_context
 from relay.enroll import enroll
 from tests.gateway_kit import NOW, House, StillClock, a_relay, houses
+from tests.wire import listening
 from transfer.ids import Cid, MailboxId, RunId, SiteId, Tid
 from transfer.mailbox import Hello
 from transfer.messages import encode
@@ -42,20 +43,14 @@ async def answering(answer: bytes) -> AsyncIterator[RelayClient]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(2**16)
         writer.write(answer)
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    client = RelayClient(f"http://127.0.0.1:{port}", Identity(b"k" * 32).key, StillClock(), system_random)
-    await client.open()
-    try:
-        yield client
-    finally:
-        await client.close()
-        server.close()
-        await server.wait_closed()
+    async with listening(serve) as port:
+        client = RelayClient(f"http://127.0.0.1:{port}", Identity(b"k" * 32).key, StillClock(), system_random)
+        await client.open()
+        try:
+            yield client
+        finally:
+            await client.close()
 
 
 def reply(status: int, body: bytes = b"{}", **headers: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,6 +42,7 @@ from tests.gateway_kit import (
 )
 from tests.relay_tls import make_certificate
 from tests.rooms_kit import Desk, a_desk
+from tests.wire import listening
 from transfer import tries
 from transfer.ids import Cid, Tid
 from transfer.prekeys import LIFE
@@ -240,26 +240,15 @@ async def test_parties_that_take_a_connection_and_say_nothing(
 ) -> None:
     """A firewall, or a program that hangs: said in time, not after all the patience that an image gets."""
     monkeypatch.setattr(checks, "PATIENCE", 1.0)
-    ended = asyncio.Event()
-    callers: set[asyncio.Task[None]] = set()
 
-    async def hold(writer: asyncio.StreamWriter) -> None:
-        await ended.wait()
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+    async def mute(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
 
-    def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        callers.add(asyncio.create_task(hold(writer)))
-
-    server = await asyncio.start_server(mute, "127.0.0.1", 0)
-    where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with gateway(tmp_path / "g", f"http://{where}", pacs=f"PACS@{where}") as rooms:
-        assert "does not answer" in await wrong(rooms, "pacs")
-        assert "cannot be reached" in await wrong(rooms, "relay")
-    ended.set()
-    server.close()
-    await asyncio.gather(*callers)
+    async with listening(mute) as port:
+        where = f"127.0.0.1:{port}"
+        async with gateway(tmp_path / "g", f"http://{where}", pacs=f"PACS@{where}") as rooms:
+            assert "does not answer" in await wrong(rooms, "pacs")
+            assert "cannot be reached" in await wrong(rooms, "relay")
 
 
 # This machine
