@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 
 from clients.gateway.meter import Meter
@@ -49,8 +50,14 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     if open_now:
         announced = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=?", (cid,))
         here = value(con, "SELECT coalesce(sum(size),0) FROM in_packs WHERE cid=? AND have=1", (cid,))
-    found = rows(con, "SELECT state, count(*) AS n FROM ledger_items WHERE tid=? GROUP BY state", (tid,))
-    counts: dict[str, int] = {r["state"]: r["n"] for r in found}
+    counts, have = (
+        Counter[str](),
+        Counter[int](),
+    )  # one look at the ledger: a page may ask many times a second
+    sql = "SELECT series, state, count(*) AS n FROM ledger_items WHERE tid=? GROUP BY series, state"
+    for found in rows(con, sql, (tid,)):
+        counts[found["state"]] += found["n"]
+        have[found["series"]] += found["n"] if found["state"] == "stored" else 0
     meter = meters.get(cid)
     receipt = peek(Receipt, row["receipt"]) if row["receipt"] else None
     moving = open_now and here < announced
@@ -73,7 +80,9 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
         speed=meter.speed() if meter and moving else 0.0, stalled=bool(moving and meter and meter.idle > 5),
         instances=listed, total=row["total"], stored=stored, gaps=listed - stored + lost if not open_now else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
-        series=[_progress(con, tid, s) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))],
+        series=[
+            _progress(s, have[s["no"]]) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))
+        ],
         alarms=alarms_of(con, tid), stop_asked=stop_asked(con, tid),
         lacking=[] if open_now else _lacking(con, tid, cid),
     )  # fmt: skip
@@ -88,11 +97,6 @@ def _lacking(con: Con, tid: bytes, cid: Cid) -> list[LackingView]:
     ]
 
 
-def _progress(con: Con, tid: bytes, series: sqlite3.Row) -> SeriesProgress:
-    have = value(
-        con,
-        "SELECT count(*) FROM ledger_items WHERE tid=? AND series=? AND state='stored'",
-        (tid, series["no"]),
-    )
+def _progress(series: sqlite3.Row, have: int) -> SeriesProgress:
     label = series["label"] or f"series {series['no'] + 1}"
     return SeriesProgress(label=label, have=have, want=series["want"], closed=bool(series["closed"]))
