@@ -111,6 +111,8 @@ async def test_every_answer_is_the_engine_s_own(both: tuple[Desk, ControlEngine]
     await far.record("os:jdoe", "study.view", study, "again")
     await far.user_add("jdoe", "clerk", "hash", "os:jdoe")
     assert (await far.reopen(sent.tid, "os:jdoe")).tid == sent.tid
+    noted = await far.note(sent.tid, True, "Spanish", "", "os:jdoe")
+    assert [(n.by, n.text) for n in noted.notes] == [("os:jdoe", "minor; interpreter: Spanish")]
     assert (await far.cancel(sent.tid, "os:jdoe")).state == "REVOKED"
     looks: list[Callable[[Any], Awaitable[Any]]] = [
         lambda e: e.study(study), lambda e: e.studies("nobody"), lambda e: e.users(), lambda e: e.peers(),
