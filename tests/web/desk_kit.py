@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from playwright.async_api import Browser, Page, expect
 
 from clients.gateway.console.server import serve
-from clients.gateway.views import NoteView, SeriesProgress, TransferView
+from clients.gateway.views import NoteView, RungView, SeriesProgress, TransferView
 from tests.fake_archive import match
 from tests.fake_engine import PASSWORD, FakeEngine, blank, hospital
 
@@ -132,8 +132,22 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         "decided_by": "proxy: נועה לוי (guardian)", "decided_name": "נועה לוי", "decided_rel": "guardian",
         "stop_asked": now - 20, "alarms": ["Somebody asked to stop sharing after the end. What is stored stays there."],
     }  # fmt: skip
+    rungs = [
+        RungView(name=name, at=now + 97 if name == "override" else now - 60, open=name != "override")
+        for name in ("patient", "proxy", "voice", "attest", "override")
+    ]
+    word = {
+        "vouched_by": "dr-hale",
+        "vouched_why": "unconscious, nobody with them",
+        "vouched_at": now,
+        "word": "x",
+    }
+    by_staff = {
+        "rung": "override", "decided_by": "emergency override: dr-lee", "decided_why": "helicopter leaves now",
+    }  # fmt: skip
+    no = {"refused_at": now - 500, "again": "bleeding, cannot decide any more", "check": ""}
     sending: dict[str, dict[str, Any]] = {
-        "offered": {**going},
+        "offered": {**going, "rungs": rungs, **word},
         "joined": {
             **going,
             "check": "4821",
@@ -144,6 +158,8 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         },
         "preparing": {"state": "PREPARING", "link": "", "pin": ""},
         "locked": {**going, "locked": True, "tries_left": 0},
+        "again": {**going, **no, "rungs": [RungView(name="override", at=now, open=True)]},
+        "by staff": {**ended, **by_staff, "ended_at": 0, "state": "RELEASED"},
         "released": {**going, **ended, "ended_at": 0, "state": "RELEASED", "moved": 100_000_000, "proof": ""},
         "complete": {**ended, "state": "COMPLETE", "stored": 575, **late, "notes": [note]},
         "partial": {**ended, "state": "PARTIAL", "stored": 572, "gaps": 3, "why": "no-receipt"},
@@ -154,6 +170,7 @@ async def a_full_day(made: Desk) -> dict[str, str]:
             "ended_at": now,
             "decided_at": now,
             "decided_by": "patient",
+            "follows": "override",
         },
         "expired": {"state": "EXPIRED", "link": "", "pin": "", "ended_at": now},
     }
@@ -173,6 +190,7 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         "opened": {
             **going,
             **ended,
+            **by_staff,
             **opened,
             "ended_at": 0,
             "state": "OPENED",
@@ -211,6 +229,7 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     )
     places["prepared"] = f"/studies/{last.id}"
     places["stop"] = places["offered"] + "/stop"
+    places["notice"] = places["by staff"] + "/notice"
     places["study"] = f"/studies/{(await engine.studies())[0].id}"
     places |= {p: f"/{p}" for p in ("desk", "sent", "inbox", "sites", "audit", "status", "nothing-here")}
     return places
