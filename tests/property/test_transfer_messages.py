@@ -19,6 +19,8 @@ from tests.transfer_kit import (
     Q,
     S,
     a_grant,
+    an_attestation,
+    an_override,
     fixed,
     joined,
     payload,
@@ -31,7 +33,18 @@ from transfer.errors import PeerError, TransferError
 from transfer.links import make_link, read_link
 from transfer.mailbox import Answer, Body, Hello, Question, Refusal, Start, Status, Tombstone, read_body
 from transfer.manifest import Chain
-from transfer.messages import Grant, Message, Offer, decode, encode, name_of, open_message, peek
+from transfer.messages import (
+    Attest,
+    Grant,
+    Message,
+    Offer,
+    Override,
+    decode,
+    encode,
+    name_of,
+    open_message,
+    peek,
+)
 from transfer.packs import open_pack
 from transfer.prekeys import read_prekey
 from transfer.requests import claimed_site
@@ -75,6 +88,8 @@ FIELDS: dict[type[Any], dict[str, Any]] = {
     Status: {"v": 1, "state": "", "at": 1, "refused": "", "decided": None, "code": ""},
     Offer: payload(OFFER),
     Grant: payload(a_grant()),
+    Attest: payload(an_attestation()),
+    Override: payload(an_override()),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Literal
 
 import pytest
@@ -11,7 +12,7 @@ from playwright.async_api import Page, expect
 from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
 from tests.web.phone_kit import Hospital, enter, shows
-from transfer.mailbox import Stop
+from transfer.mailbox import Decided, Stop
 from transfer.messages import Grant
 from transfer.summary import Declined
 from transfer.text import is_seen
@@ -242,6 +243,22 @@ async def test_a_second_phone_sees_what_was_decided(hospital: MakeHospital, phon
     await second.get_by_role("button", name="Yes, stop sharing").click()
     await expect(second.get_by_text("The hospital stopped it.").first).to_be_visible()
     await shows(page, "revoked")
+
+
+async def test_a_phone_hears_that_the_hospital_decided(hospital: MakeHospital, phone: MakePhone) -> None:
+    """Not a yes of somebody: words of its own, and it may be stopped."""
+    h = await hospital()
+    h.state, h.decided = "RELEASED", Decided("staff", int(time.time()))
+    page = await phone(h.link)
+    await enter(page, h.pin)
+    await shows(page, "used")
+    text = await page.inner_text("main")
+    assert "the hospital said yes for the patient" in text
+    assert "The answer was" not in text
+    assert "If that was not you" not in text
+    await page.get_by_role("button", name="Stop sharing").click()
+    await page.get_by_role("button", name="Yes, stop sharing").click()
+    await expect(page.get_by_text("The hospital stopped it.").first).to_be_visible()
 
 
 async def test_the_slower_of_two_phones(hospital: MakeHospital, phone: MakePhone) -> None:
