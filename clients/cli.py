@@ -33,6 +33,7 @@ COMMANDS = {
         "Whose images a received study is: show, worklist, identify, correct.",
     ),
     "cancel": Place("clients.commands.transfer:cancel", "Stop a transfer."),
+    "divert": Place("clients.commands.transfer:divert", "Send a study to another hospital instead."),
     "reopen": Place("clients.commands.transfer:reopen", "Give a locked or expired transfer a new code."),
     "note": Place(
         "clients.commands.transfer:note", "Note who answered: a minor, an interpreter, a proxy's right."

@@ -58,7 +58,7 @@ class Reader(HTMLParser):
         elif tag == "a":
             self.links.append(values.get("href", ""))
         elif tag == "input" and self.forms and "name" in values:
-            if values.get("type") != "radio" or "checked" in values:
+            if values.get("type") not in ("radio", "checkbox") or "checked" in values:
                 self.forms[-1].fields[values["name"]] = values.get("value", "")
         elif tag == "select":
             self._select = values["name"]

@@ -11,7 +11,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -159,13 +159,16 @@ class FakeEngine(FakeArchive):
     async def unpin_peer(self, name: str, actor: str) -> PeerView:
         raise GatewayError
 
-    async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
+    async def send(
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+    ) -> TransferView:
         self._may_fail("send")
         study, peer, now = await self.study(study_id), _get(self.all_peers, to), self.clock.now()
         view = blank(
             tid=secrets.token_hex(16), role="send", peer=peer.name, state="OFFERED", study=study.id, reason=reason,
             patient_name=study.patient_name, birth_date=study.birth_date, what=f"{study.modalities}, {study.date}",
             created_at=now, expires_at=now + 7200, link=make_link("https://relay.example", os.urandom(16)),
+            alternates=[_get(self.all_peers, site).name for site in alt],
             pin=make_pin(os.urandom), tries_left=5, reopens_left=3, bytes=study.bytes // 2, instances=study.instances,
             series=[_sealed(s) for s in study.series],
         )  # fmt: skip
@@ -182,6 +185,26 @@ class FakeEngine(FakeArchive):
     async def transfer(self, tid: str) -> TransferView:
         self._may_fail("transfer")
         return _get(self.all_transfers, tid)
+
+    async def divert(self, tid: str, to: str, actor: str) -> TransferView:
+        self._may_fail("divert")
+        old = await self.transfer(tid)
+        new = await self.send(old.study, to, old.reason, actor)
+        covered = new.peer in old.alternates and old.decided_at
+        self.change(
+            tid,
+            state="DIVERTED",
+            ended_at=self.clock.now(),
+            link="",
+            pin="",
+            after=new.tid,
+            after_peer=new.peer,
+        )
+        await self.record(actor, "diverted", tid)
+        moved = (
+            {"state": "RELEASED", "released_at": self.clock.now(), "link": "", "pin": ""} if covered else {}
+        )
+        return self.change(new.tid, kind="divert", before=tid, **moved)
 
     async def cancel(self, tid: str, actor: str) -> TransferView:
         view = await self.transfer(tid)

@@ -24,7 +24,8 @@ from clients.gateway.peers.pins import Peer, Pins
 from clients.gateway.peers.relay import RelayClient, SiteEntry
 from clients.gateway.receiving.inbox import Inbox
 from clients.gateway.sending.doors import Doors
-from clients.gateway.sending.offers import Offers, SiteWords
+from clients.gateway.sending.offering import SiteWords
+from clients.gateway.sending.offers import Offers
 from clients.gateway.sending.studies import Adopted, Arrival, Studies
 from clients.gateway.store.database import Database, rows
 from clients.gateway.store.vault import Vault

@@ -79,6 +79,7 @@ class World:
         self.relay_config = Config(listen="127.0.0.1:0", data=base / "relay", access_log=False)
         self.pacs_folder = base / "pacs"
         self.pacs_port = 0
+        self._others: list[tuple[Site, Party]] = []
 
     async def open(self) -> None:
         await self.start_relay()
@@ -116,17 +117,44 @@ class World:
         )  # fmt: skip
         self.pacs_port = int((await self.pacs.start())["port"])
 
+    async def another(self, name: str) -> Site:
+        """One more hospital that receives, paired with the sender, with a PACS of its own in its folder's `pacs`."""
+        site = Site(self.base / name)
+        folder = site.folder.with_name(f"{name} pacs")
+        folder.mkdir()
+        pacs = Party(
+            "PACS", self.base / f"{name}.log", sys.executable, "-m", "clients.gateway.dicom.pacs", "--dir",
+            str(folder), "--port", "0", "--aet", "PACS",
+        )  # fmt: skip
+        port = (await pacs.start())["port"]
+        identity = await folders.init(
+            site.folder, name=name, relay=self.relay.url, dicom="127.0.0.1:0", http="127.0.0.1:0",
+            pacs=f"PACS@127.0.0.1:{port}", identity=self._identity,
+        )  # fmt: skip
+        card = folders.own_card(site.folder, identity)
+        enroll(self.relay_config.data, card)
+        await site.open()
+        self._others.append((site, pacs))
+        await site.engine.pin_peer(self.sender.card, "test")  # type: ignore[attr-defined]
+        await self.sender.engine.pin_peer(card, "test")
+        return site
+
     async def close(self) -> None:
+        for site, pacs in self._others:
+            await site.close()
+            await pacs.stop()
         await self.sender.close()
         await self.receiver.close()
         await self.pacs.stop()
         await self.relay.stop()
 
-    async def offer(self, source: Path, reason: str = "transfer") -> TransferView:
-        """Imports `source` at the sender and offers it to the receiver."""
+    async def offer(self, source: Path, reason: str = "transfer", alt: tuple[str, ...] = ()) -> TransferView:
+        """Imports `source` at the sender and offers it to the receiver; `alt`: the other sites that are named."""
         result = await self.sender.engine.import_path(str(source), "test")
         assert len(result["studies"]) == 1, result
-        view = await self.sender.engine.send(result["studies"][0], "Lakeside Trauma Center", reason, "test")
+        view = await self.sender.engine.send(
+            result["studies"][0], "Lakeside Trauma Center", reason, "test", alt
+        )
         assert view.state == "OFFERED"
         return view
 

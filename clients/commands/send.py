@@ -27,11 +27,19 @@ _SHOWN = 5
 @click.option("--study", help="Study Instance UID, or the study's id here.")
 @click.option("--latest", is_flag=True, help="The study that arrived last.")
 @click.option("--to", required=True, help="A paired site: its name or id.")
+@click.option("--alt", multiple=True, help="Another site that may get it under the same yes; up to four.")
 @click.option("--reason", type=click.Choice(_REASONS), default="transfer", show_default=True)
 @json_option
 @runs
 async def send(
-    folder: Path, path: str | None, study: str | None, latest: bool, to: str, reason: str, speaker: Speaker
+    folder: Path,
+    path: str | None,
+    study: str | None,
+    latest: bool,
+    to: str,
+    alt: tuple[str, ...],
+    reason: str,
+    speaker: Speaker,
 ) -> int:
     """Send a study: shows link and PIN, waits, exits 0 only when every image is in the other PACS.
 
@@ -41,7 +49,7 @@ async def send(
         raise click.UsageError("Give one of --path, --study, --latest.")
     async with attached(folder) as engine:
         chosen = await _choose(engine, path, study, speaker)
-        view = await engine.send(chosen, to, reason, actor())
+        view = await engine.send(chosen, to, reason, actor(), alt)
         return await Follower(engine, speaker).follow(view)
 
 

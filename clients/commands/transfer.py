@@ -1,4 +1,4 @@
-"""`status`, `cancel`, `reopen`, `note`: transfers that are there."""
+"""`status`, `cancel`, `reopen`, `divert`, `note`: transfers that are there."""
 
 from __future__ import annotations
 
@@ -86,4 +86,28 @@ async def note(
     async with attached(folder) as engine:
         view = await engine.note(transfer, minor, interpreter, basis, actor())
     speaker.value(view, f"Noted: {view.notes[-1].text}")
+    return 0
+
+
+@click.command(
+    epilog="Example: trauma-transfer divert valley 9f86d081884c7d659a2feaa0c55ad015 --to 'Northside Trauma Center'"
+)
+@DIR
+@click.argument("transfer")
+@click.option("--to", required=True, help="Another paired site: its name or id.")
+@json_option
+@runs
+async def divert(folder: Path, transfer: str, to: str, speaker: Speaker) -> int:
+    """Send a study to another hospital instead.
+
+    It goes at once where the yes named that hospital; else whoever said yes is asked again, with a new code.
+    """
+    async with attached(folder) as engine:
+        view = await engine.divert(transfer, to, actor())
+    said = (
+        "It goes there now."
+        if view.released_at
+        else f"Link: {view.link}\nPIN (tell it, do not show it): {view.pin}"
+    )
+    speaker.value(view, f"Transfer {view.tid} to {view.peer}.\n{said}")
     return 0

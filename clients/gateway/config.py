@@ -159,6 +159,7 @@ class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     prefetch_bytes: Annotated[int, Meta(ge=0)] = 20 * 2**30
     deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 86400)] = 7200
     keep_seconds: Annotated[int, Meta(ge=0, le=30 * 86400)] = 86400
+    divert: Literal["new-key", "same-key"] = "new-key"
 
 
 class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

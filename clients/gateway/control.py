@@ -12,7 +12,7 @@ import contextlib
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ METHODS: dict[str, Any] = {
     "transfers": list[TransferView],
     "transfer": TransferView,
     "cancel": TransferView,
+    "divert": TransferView,
     "reopen": TransferView,
     "note": TransferView,
     "import_path": dict[str, Any],
@@ -197,8 +198,13 @@ class ControlEngine(RemoteArchive):
     async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
         return await self._call("allow_peer", name, kinds, actor)  # type: ignore[no-any-return]
 
-    async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
-        return await self._call("send", study_id, to, reason, actor)  # type: ignore[no-any-return]
+    async def send(
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+    ) -> TransferView:
+        return await self._call("send", study_id, to, reason, actor, list(alt))  # type: ignore[no-any-return]
+
+    async def divert(self, tid: str, to: str, actor: str) -> TransferView:
+        return await self._call("divert", tid, to, actor)  # type: ignore[no-any-return]
 
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
         return await self._call("transfers", role, limit)  # type: ignore[no-any-return]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.errors import AbsentError, GatewayError, RelayDownError
 from clients.gateway.observe import standing
 from clients.gateway.observe.checks import check
 from clients.gateway.peers.pins import Peer
+from clients.gateway.peers.relay import RelayRefusal
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
 from clients.gateway.sending import notes
 from clients.gateway.sending.archive import ArchiveEngine
+from clients.gateway.sending.offering import ALTERNATES, SiteWords
 from clients.gateway.sending.reports import Added, Draft, read_draft
 from clients.gateway.sending.view import notice_view, send_view, study_view
 from clients.gateway.store import audit
@@ -40,6 +43,10 @@ from transfer.sites import fingerprint
 from transfer.states import OPEN_SENDER
 
 T = TypeVar("T")
+_NO_KEY = (
+    "This hospital's gateway has no key at the relay now, so nothing can be sent there. Nothing was changed. Call it,"
+    " or use the existing route."
+)
 _REASONS = ("transfer", "consult", "drill")
 _LITERAL = str.maketrans({c: f"!{c}" for c in "!%_"})
 """Characters that mean something in LIKE, as themselves."""
@@ -157,16 +164,21 @@ class GatewayEngine(ArchiveEngine):
 
     # Transfers
 
-    async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView:
+    async def send(
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+    ) -> TransferView:
         """Creates a transfer; waits a moment for its offer, so that the view has the link."""
         if reason not in _REASONS:
             raise GatewayError("The reason is one of transfer, consult, drill. Choose one.", code="reason")
-        peer = await self._rooms.pins.find(to)
-        if "receive" not in peer.roles:
-            raise GatewayError("This site does not receive studies. Choose another one.", code="not-receiver")
+        peer = await self._receiver(to)
+        others = dict.fromkeys([(await self._receiver(name)).site for name in alt[: ALTERNATES + 1]])
+        others.pop(peer.site, None)
+        if len(others) > ALTERNATES:
+            raise GatewayError("At most four other hospitals can be named. Choose fewer.", code="alternates")
         study = await self.study(study_id)
         await self._rooms.rungs.not_refused(study.id)
-        return await self._offered(await self._rooms.offers.create(study.id, peer.site, reason, actor))
+        made = await self._rooms.offers.create(study.id, peer.site, reason, actor, alt=list(others))
+        return await self._offered(made)
 
     async def _offered(self, tid: Tid) -> TransferView:
         """A new transfer, after a moment for its offer."""
@@ -177,6 +189,30 @@ class GatewayEngine(ArchiveEngine):
                 break
             await self._rooms.changed.wait(seen, 0.25)
         return view
+
+    async def _receiver(self, name: str) -> Peer:
+        """A paired site that receives. Raises `GatewayError`."""
+        peer = await self._rooms.pins.find(name)
+        if "receive" not in peer.roles:
+            raise GatewayError("This site does not receive studies. Choose another one.", code="not-receiver")
+        return peer
+
+    async def divert(self, tid: str, to: str, actor: str) -> TransferView:
+        """The same study to another site instead; the transfer that takes this one's place."""
+        rooms, peer = self._rooms, await self._receiver(to)
+        seconds = rooms.config.policy.offer_seconds
+        try:
+            key = await rooms.pins.prekey_of(peer.site, rooms.clock.now() + seconds)
+        except (RelayDownError, RelayRefusal):
+            key = None
+        if key is None:
+            raise GatewayError(_NO_KEY, code="no-prekey")
+        words = SiteWords(rooms.config.site.name, rooms.config.site.call)
+        same = rooms.config.policy.divert == "same-key"
+        divert = rooms.offers.divert(_tid(tid), peer.site, key, words, seconds, actor, same_key=same)
+        made = await _translated(divert)
+        rooms.uploader.pace.make_way(time.monotonic())
+        return await self.transfer(made.hex())
 
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
         """Newest first; `role` is "send", "receive" or both."""

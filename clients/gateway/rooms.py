@@ -49,7 +49,8 @@ from clients.gateway.receiving.transcoding import Transcoder
 from clients.gateway.sending.archive import ArchiveRooms
 from clients.gateway.sending.doors import Doors
 from clients.gateway.sending.imports import Imports
-from clients.gateway.sending.offers import Offers, SiteWords
+from clients.gateway.sending.offering import SiteWords
+from clients.gateway.sending.offers import Offers
 from clients.gateway.sending.packer import Packer
 from clients.gateway.sending.reminder import Reminder
 from clients.gateway.sending.reports import Reports

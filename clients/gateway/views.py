@@ -8,7 +8,7 @@ Times are Unix seconds. Every method may raise `GatewayError` (a code, a sentenc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -232,6 +232,16 @@ class TransferView(View, frozen=True, kw_only=True):
     vouched_at: int = 0
     word: str = ""
     """S: what the second clinician confirms, for `attest`."""
+    kind: str = ""
+    """"divert" or "add" for what follows another transfer (protocol s. 7); else empty."""
+    before: str = ""
+    """S: tid of the transfer that it follows."""
+    after: str = ""
+    """S: tid of the diversion that took its place, or is to take it once somebody has said yes."""
+    after_peer: str = ""
+    """The name of that one's destination."""
+    alternates: list[str] = []
+    """S: names of the other sites that the question names."""
 
 
 class NoticeView(View, frozen=True, kw_only=True):
@@ -326,7 +336,16 @@ class Engine(Archive, Protocol):
         """Opens from now on what its staff decide by these types (attest, override), and by no other."""
         ...
 
-    async def send(self, study_id: str, to: str, reason: str, actor: str) -> TransferView: ...
+    async def send(
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+    ) -> TransferView:
+        """`alt`: at most four other sites that the question names, to which it may be diverted under the same yes."""
+        ...
+
+    async def divert(self, tid: str, to: str, actor: str) -> TransferView:
+        """The same study to another site instead: the transfer that takes this one's place."""
+        ...
+
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]: ...
     async def transfer(self, tid: str) -> TransferView: ...
     async def cancel(self, tid: str, actor: str) -> TransferView: ...

@@ -80,10 +80,12 @@ function readOffer(/** @type {string} */ compact) {
   const [head, payload, signature, more] = compact.split('.');
   const form = b64(utf8('{"alg":"Ed25519","typ":"tt1-offer"}'));
   if (head !== form || more !== undefined || !unb64(signature, 64)) throw new Untrusted();
-  const offer = exact(parse(decodeUtf8(unb64(payload))), {
+  const said = parse(decodeUtf8(unb64(payload)));
+  const offer = exact(said, {
     v: is.v1, tid: is.bytes(16), cid: is.bytes(16), s: is.bytes(32), r: is.bytes(32), kid: is.bytes(8),
     sum: is.bytes(32), ct: (x) => TEXTS.includes(x), why: isWhy, alt: upTo4(is.bytes(32)), add: isAdd,
     iat: is.time, exp: is.time,
+    ...(said?.parent === undefined ? {} : { parent: is.bytes(32), kind: (x) => ['divert', 'add'].includes(x) }),
   });
   if (!(offer.iat < offer.exp && offer.exp <= offer.iat + DAY)) throw new Untrusted();
   return offer;
@@ -372,10 +374,10 @@ function refusal(session, why) {
 /** Pages of the states; any other one has ended in a way that the staff can explain. @type {Record<string, string>} */
 const PAGES = {
   OFFERED: 'sent', RELEASED: 'released', COMPLETE: 'complete', PARTIAL: 'partial', DENIED: 'denied', EXPIRED: 'expired',
-  REVOKED: 'revoked',
+  REVOKED: 'revoked', DIVERTED: 'diverted',
 };
 /** States in which something of the study may be at R. */
-const SHARED = ['RELEASED', 'COMPLETE', 'PARTIAL'];
+const SHARED = ['RELEASED', 'COMPLETE', 'PARTIAL', 'DIVERTED'];
 /** Ends after which S tells R that the person wants to stop. */
 const PASSED_ON = ['COMPLETE', 'PARTIAL'];
 

@@ -162,5 +162,6 @@ export default {
   'state.REVOKED': 'El hospital lo paró.',
   'state.DIVERTED': 'Las imágenes van a otro hospital.',
   'state.REOPENED': 'Hay un código más nuevo. Pídalo al personal.',
+  'diverted.1': 'El hospital las manda allí en lugar de a {to}. Pregunte al personal cuál es.',
   'state.other': 'Se terminó.',
 };

@@ -9,6 +9,7 @@ its gate and its goal; never a test. docs/operate/performance.md says how to rea
     relay    PUT and GET of 1 MiB packs beside nginx, and a small request meanwhile
     carry    transfers of 140 MB of ciphertext a second through one relay, for a while
     journey  from the yes to the first and the last of 680 instances, prefetched
+    divert   to the first instance at another hospital that a study is diverted to
     memory   every process's peak with a study and with one that is eight times as large
     phone    the page in Chromium on Slow 3G with a CPU six times slower
     wan      from `send` to the first and the last image over slow links
@@ -38,6 +39,7 @@ from tests.bench.table import Row, table
 
 PARTS = {
     "cpu": 120, "scp": 90, "scu": 150, "small": 180, "pacs": 240, "relay": 120, "carry": 120, "journey": 240,
+    "divert": 240,
     "memory": 300, "phone": 240, "wan": 540,
 }  # fmt: skip
 """Each part and its bound in seconds: two to five times what it takes where nothing else runs."""

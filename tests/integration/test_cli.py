@@ -263,6 +263,11 @@ async def test_status_of_all_and_of_nothing(world: Programs, send: Running) -> N
         for name in ("status", "cancel", "reopen"):
             done = await command(name, sender(world), tid, "--json")
             assert (done.code, done.value["event"], done.value["code"]) == (1, "failed", "absent")
+    for tid, to, code in (("0" * 32, RECEIVER, "absent"), (offer["tid"], "Nowhere Hospital", "absent")):
+        done = await command("divert", sender(world), tid, "--to", to, "--json")
+        assert (done.code, done.value["code"]) == (1, code)
+    same = await command("divert", sender(world), offer["tid"], "--to", RECEIVER)
+    assert (same.code, offer["tid"] in same.out, "PIN" in same.out) == (0, True, True)
     await command("cancel", sender(world), offer["tid"])
 
 

@@ -33,7 +33,7 @@ EXPECTED = {
     "gateway echo": ["DIR"],
     "user add": ["DIR", "NAME", "--role"],
     "user remove": ["DIR", "NAME"],
-    "send": ["DIR", "--path", "--study", "--latest", "--to", "--reason"],
+    "send": ["DIR", "--path", "--study", "--latest", "--to", "--alt", "--reason"],
     "audit verify": ["DIR"],
     "audit export": ["DIR", "--format", "--transfer", "--after", "--out"],
     "audit packet": ["DIR", "TRANSFER", "--out"],
@@ -52,6 +52,7 @@ EXPECTED = {
     "cancel": ["DIR", "TRANSFER"],
     "reopen": ["DIR", "TRANSFER"],
     "note": ["DIR", "TRANSFER", "--minor", "--interpreter", "--basis"],
+    "divert": ["DIR", "TRANSFER", "--to"],
     "demo": ["--path", "--pacs", "--headless", "--keep"],
 }  # fmt: skip
 """Item 6 of the command line's promise; `--json` and `--help` are everywhere."""

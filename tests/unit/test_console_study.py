@@ -74,6 +74,22 @@ async def test_without_a_paired_center_the_existing_route_is_said_in_words() -> 
         assert not [f for f in page.forms if f.action.endswith("/send")]
 
 
+async def test_other_hospitals_may_be_named_and_are_shown() -> None:
+    async with house() as built:
+        north = built.engine.put_peer("Northside Trauma Center")
+        built.engine.put_peer("Hill Hospital")
+        study = newest(built)
+        person = await built.person("desk1")
+        page = await person.open(f"/studies/{study}")
+        to = next(p.site for p in built.engine.all_peers.values() if p.site != north.site)
+        assert "It may have to go to another trauma center" in page.text
+        fields = {"to": to, "alt-1": north.site, "alt-2": to}
+        page = await person.send(f"/studies/{study}/send", **fields)
+        (view,) = [v for v in built.engine.all_transfers.values() if v.study == study and v.alternates]
+        assert view.alternates == [north.name]
+        assert f"Or to {north.name}" in page.text
+
+
 async def test_a_site_that_only_sends_is_no_destination() -> None:
     async with house() as built:
         for site, peer in list(built.engine.all_peers.items()):

@@ -57,6 +57,39 @@ async def test_the_desk_shows_qr_pin_check_time_left_and_tries() -> None:
         assert "4 tries left" in text
 
 
+async def test_divert_names_who_is_covered_and_leads_to_the_transfer_that_takes_its_place() -> None:
+    async with house() as built:
+        north = built.engine.put_peer("Northside Trauma Center")
+        far = built.engine.put_peer("Far Hospital", reachable=False)
+        view = await sent(built, alternates=[north.name], state="RELEASED", decided_at=1, released_at=1)
+        person = await built.person("desk1")
+        page = await person.open(f"/transfers/{view.tid}")
+        assert f"/transfers/{view.tid}/divert" in page.links
+        page = await person.open(f"/transfers/{view.tid}/divert")
+        first, then = page.text.index(north.name), page.text.index(far.name)
+        assert first < page.text.index("The yes covers it: it goes at once.") < then
+        assert "The question does not name it: the person is asked again" in page.text[then:]
+        page = await person.send(f"/transfers/{view.tid}/divert", to=north.site)
+        assert "To Northside Trauma Center" in page.text
+        assert "was diverted here" in page.text
+        page = await person.open(f"/transfers/{view.tid}")
+        assert "It went to Northside Trauma Center instead" in page.text
+        assert f"/transfers/{view.tid}/divert" not in page.links
+        assert "page:divert" in built.engine.actions()
+
+
+async def test_divert_to_nowhere_and_of_what_has_ended() -> None:
+    async with house() as built:
+        view = await sent(built)
+        person = await built.person("desk1")
+        await person.open(f"/transfers/{view.tid}/divert")
+        page = await person.send(f"/transfers/{view.tid}/divert", to="")
+        assert "No hospital was chosen." in page.text
+        built.engine.change(view.tid, state="COMPLETE")
+        page = await person.open(f"/transfers/{view.tid}/divert")
+        assert "cannot be diverted" in page.text
+
+
 @pytest.mark.parametrize("user", ["dr-lee", "privacy"])
 async def test_those_who_do_not_send_see_neither_qr_nor_pin(user: str) -> None:
     async with house() as built:

@@ -12,7 +12,7 @@ import pytest
 from clients.drill import Phone
 from clients.gateway.errors import AbsentError, GatewayError
 from clients.gateway.folder import own_card
-from clients.gateway.sending.offers import SiteWords
+from clients.gateway.sending.offering import SiteWords
 from clients.gateway.views import SessionView
 from tests.gateway_kit import HOUR, PATIENCE, eventually
 from tests.rooms_kit import Desk, a_desk, write_files

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pytest
 
 from clients.gateway.errors import AbsentError, GatewayError
-from clients.gateway.sending.offers import NO_RECEIPT_ALARM, NO_RECEIPT_END, SiteWords
+from clients.gateway.sending.offering import SiteWords
+from clients.gateway.sending.offers import NO_RECEIPT_ALARM, NO_RECEIPT_END
 from tests.gateway_kit import DAY, HOUR, NOW, Handset, House, carry, houses
 from transfer import jws, tries
 from transfer.door import receipt_code

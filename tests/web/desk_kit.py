@@ -230,6 +230,7 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     places["prepared"] = f"/studies/{last.id}"
     places["stop"] = places["offered"] + "/stop"
     places["notice"] = places["by staff"] + "/notice"
+    places["divert"] = places["offered"] + "/divert"
     places["study"] = f"/studies/{(await engine.studies())[0].id}"
     places |= {p: f"/{p}" for p in ("desk", "sent", "inbox", "sites", "audit", "status", "nothing-here")}
     return places

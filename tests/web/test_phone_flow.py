@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from typing import Literal
@@ -12,6 +13,7 @@ from playwright.async_api import Page, expect
 from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
 from tests.web.phone_kit import Hospital, enter, shows
+from transfer.ids import Digest
 from transfer.mailbox import Decided, Stop
 from transfer.messages import Grant
 from transfer.summary import Declined
@@ -225,6 +227,23 @@ async def test_two_phones_stop(hospital: MakeHospital, phone: MakePhone) -> None
     await page.get_by_role("button", name="Yes, stop sharing").click()
     await shows(page, "revoked")
     await expect(page.get_by_text("It was too late to stop it.")).to_be_hidden()
+
+
+async def test_what_was_diverted_says_so_and_can_still_be_stopped(
+    hospital: MakeHospital, phone: MakePhone
+) -> None:
+    """A child offer is asked like any other; when a yes has moved on to another hospital, so has the wish to stop."""
+    h = await hospital()
+    h.offer = h.sign(parent=Digest(os.urandom(32)), kind="divert")
+    page = await asked(h, phone)
+    await page.get_by_role("button", name="Yes").click()
+    await shows(page, "released")
+    await h.tell("DIVERTED")
+    await shows(page, "diverted")
+    await expect(page.get_by_role("heading")).to_have_text("The scans go to another hospital.")
+    await page.get_by_role("button", name="Stop sharing").click()
+    await page.get_by_role("button", name="Yes, stop sharing").click()
+    await shows(page, "revoked")
 
 
 async def test_a_second_phone_sees_what_was_decided(hospital: MakeHospital, phone: MakePhone) -> None:

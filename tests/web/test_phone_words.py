@@ -12,7 +12,7 @@ import re
 import pytest
 from playwright.async_api import Page
 
-from clients.gateway.sending.offers import CONSENT_TEXT
+from clients.gateway.sending.offering import CONSENT_TEXT
 from relay.service import Running
 from tests.web.conftest import MakePhone
 from tests.web.phone_kit import CONSENT_TEXT as OURS

@@ -156,7 +156,9 @@ RECEIVING: Final[Mapping[str, StateWords]] = {
         0,
         "The sending hospital stopped it. What the PACS already has stays.",
     ),
-    "DIVERTED": StateWords("Diverted", "ended", 0, "The sending hospital sent it elsewhere instead."),
+    "DIVERTED": StateWords(
+        "Diverted", "ended", 0, "The sending hospital sent it to another hospital instead."
+    ),
     "DECLINED": StateWords("Refused here", "bad", 0, "This gateway refused it. Call the sending hospital."),
 }
 ASKED: Final = StateWords(

@@ -35,7 +35,8 @@ SENTENCES = {
     "DENIED": "The answer was no. What was fetched is deleted and was never opened.",
     "EXPIRED": "Nobody answered in time. What was fetched is deleted and was never opened.",
     "REVOKED": "The sender stopped this transfer. What was stored before stays in the PACS.",
-    "DIVERTED": "The sender sent this study elsewhere instead.",
+    "DIVERTED": "Diverted to another hospital: expect no more images. What was fetched is deleted; what was stored"
+    " before stays in the PACS.",
     "DECLINED": "This gateway declined the offer. Call the sender.",
     "restored": "This gateway was restored from a backup while this transfer was open. Look in the PACS for what"
     " arrived, and have the sender send it again.",

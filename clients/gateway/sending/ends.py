@@ -69,9 +69,8 @@ class Ends:
             "UPDATE sends SET state=?, why=?, ended_at=? WHERE tid=?", (after.to, why or row["why"], now, tid)
         )
         row = self._row(con, tid)
-        if (
-            event == "stop" and row["release"] is not None
-        ):  # if the relay does not have it yet, nobody needs it now
+        if event in ("stop", "divert") and row["release"] is not None:
+            # if the relay does not have it yet, nobody needs it now
             acknowledged(con, jws.digest(row["release"]), SiteId(row["peer"]))
         if "close" in after.effects and row["offer"] is not None:
             self._close(con, row, after.to, now)
@@ -136,13 +135,25 @@ class Ends:
         body = hello_of(row, self._identity.site)
         post(con, "mailbox", hello_path(MailboxId(row["mailbox"])), body, Tid(row["tid"]), now)
 
-    def tell(self, con: Con, tid: Tid, now: int, run: bytes | None = None, refused: str = "") -> None:
-        """m6 to every phone that has spoken (or to one run, with why its wish was refused)."""
+    def tell(
+        self,
+        con: Con,
+        tid: Tid,
+        now: int,
+        run: bytes | None = None,
+        refused: str = "",
+        *,
+        stopped: bool = False,
+    ) -> None:
+        """m6 to every phone that has spoken (or to one run, with why its wish was refused). `stopped`: what took this
+        one's place was stopped by its person, who hears of that.
+        """
         row = self._row(con, tid)
+        state = "REVOKED" if stopped else row["state"]
         code = receipt_code(row["receipt"]) if row["receipt"] else receipt_code(tid.hex())
         decided = Decided(row["decision"], row["decided_at"]) if row["decision"] else None
         status = Status(
-            v=1, state=row["state"], at=row["ended_at"] or row["decided_at"] or now, refused=refused,
+            v=1, state=state, at=row["ended_at"] or row["decided_at"] or now, refused=refused,
             decided=decided, code=code,
         )  # fmt: skip
         phones = rows(
@@ -152,7 +163,7 @@ class Ends:
         )
         for phone in phones:
             if (run is not None and bytes(phone["run"]) != run) or (
-                run is None and phone["told"] == row["state"]
+                run is None and phone["told"] in (state, "REVOKED")
             ):
                 continue
             channel = Channel(
@@ -163,7 +174,7 @@ class Ends:
             body = encode(Sealed(v=1, box=BlobKey(channel.seal(encode(status)))))
             con.execute(
                 "UPDATE tries SET channel_sealed=?, told=? WHERE run=?",
-                (self._vault.seal("channel", msgspec.json.encode(channel.state)), row["state"], phone["run"]),
+                (self._vault.seal("channel", msgspec.json.encode(channel.state)), state, phone["run"]),
             )
             path = slot_path(MailboxId(phone["mailbox"]), RunId(phone["run"]), 6)
             post(con, "mailbox", path, body, tid, now)

@@ -7,38 +7,34 @@ others must learn is put into the outbox. Nothing here waits for the network.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import msgspec
-
-from clients.gateway.errors import AbsentError, GatewayError
+from clients.gateway.errors import GatewayError
 from clients.gateway.peers.outbox import forget, post
 from clients.gateway.peers.relay import hello_path
-from clients.gateway.sending.ends import Ends
-from clients.gateway.sending.words import describe, initials
+from clients.gateway.sending.diversion import Diversion
+from clients.gateway.sending.offering import SiteWords
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, one, quoted, rows, value
+from clients.gateway.store.database import Con, quoted, rows, value
 from transfer import jws, tries
 from transfer.errors import GrantTypeError, HashError, KeyUnknownError, PeerError, StateError
-from transfer.ids import Cid, ContentKey, Digest, MailboxId, PublicKey, SiteId, Tid
+from transfer.ids import Digest, MailboxId, PublicKey, SiteId, Tid
 from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.mailbox import Tombstone
 from transfer.messages import (
     Attest,
     Grant,
-    Offer,
     Override,
     Prekey,
     Receipt,
-    ReleaseType,
     encode,
     open_message,
     peek,
     sign_message,
 )
-from transfer.release import NO_RUN, accept_close, accept_receipt, make_ack, make_release
+from transfer.release import NO_RUN, accept_close, accept_receipt, make_ack
 from transfer.states import OPEN_SENDER, SENDER, step
-from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
 
 NO_RECEIPT_ALARM = 24 * 3600
 NO_RECEIPT_END = 7 * 24 * 3600
@@ -46,43 +42,28 @@ UNFINISHED = "import-unfinished"
 """Why a transfer was stopped whose study could not be read to its end."""
 RESTORED = "restored"
 """Why a transfer ended that was open when a backup was made."""
-CONSENT_TEXT = "2026-1"
-"""Id of the wording that the phone shows, all its languages together."""
 
 
-class Offers(Ends):
+class Offers(Diversion):
     """All transfers that this site sends."""
 
     # Events of staff
 
-    async def create(self, study: str, peer: SiteId, reason: str, actor: str, again: str = "") -> Tid:
+    async def create(
+        self,
+        study: str,
+        peer: SiteId,
+        reason: str,
+        actor: str,
+        again: str = "",
+        alt: Sequence[SiteId] = (),
+    ) -> Tid:
         """`create`: keys, code and row of a new transfer; `again`: why, after a no. Raises `AbsentError`."""
-        tid, cid = Tid(self._random(16)), Cid(self._random(16))
         now = self._clock.now()
-        q, pin = self._random(Q_SIZE), make_pin(self._random)
-
-        def work(con: Con) -> None:
-            if not value(con, "SELECT 1 FROM instances WHERE study=? LIMIT 1", (study,)):
-                raise AbsentError(
-                    "This study has no images here. Import it or send it from the scanner first."
-                )
-            state = step(SENDER, "", "create").to
-            con.execute(
-                "INSERT INTO spools (cid, study, k_sealed) VALUES (?,?,?)",
-                (cid, study, self._vault.seal("content-key", self._random(32))),
-            )
-            con.execute(
-                "INSERT INTO sends (tid, cid, study, peer, state, reason, created_by, created_at, q_sealed, pin_sealed,"
-                " mailbox, again) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (tid, cid, study, peer, state, reason, actor, now, self._vault.seal("q", q),
-                 self._vault.seal("pin", pin.encode()), mailbox_of(q), again),
-            )  # fmt: skip
-            if again:
-                audit.record(con, actor, "transfer.again", tid.hex(), again, now)
-            audit.record(con, actor, "transfer.create", tid.hex(), reason, now)
-
-        await self._commit(work)
-        return tid
+        made: Tid = await self._commit(  # type: ignore[assignment]
+            lambda con: self._create(con, study, peer, reason, actor, now, again=again, alt=alt)
+        )
+        return made
 
     async def stop(self, tid: Tid, actor: str) -> None:
         """`stop`: a person takes it back. Raises `StateError` once it has ended."""
@@ -164,38 +145,8 @@ class Offers(Ends):
         now = self._clock.now()
 
         def work(con: Con) -> None:
-            row = self._row(con, tid)
-            after = step(SENDER, row["state"], "offer").to
-            exp = min(now + seconds, prekey.exp)
-            study = one(con, "SELECT * FROM studies WHERE id=?", (row["study"],))
-            if study is None:
-                raise AbsentError
-            series = rows(con, "SELECT * FROM series WHERE study=? ORDER BY no", (row["study"],))
-            summary = make_summary(
-                Summary(
-                    person=initials(study["patient_name"], study["birth_date"]), from_=site.name[:120],
-                    to=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
-                    what=describe(study, series)[:120], why=row["reason"], until=exp, alt=[], add=0,
-                    call=site.call[:80], declined=self._declined(con, row["study"]),
-                )
-            )  # fmt: skip
-            salt = self._random(SALT_SIZE)
-            text = sign_message(
-                Offer(
-                    v=1, tid=tid, cid=Cid(row["cid"]), s=self._identity.site, r=SiteId(row["peer"]), kid=prekey.kid,
-                    sum=summary_hash(salt, summary), ct=CONSENT_TEXT, why=row["reason"], alt=[], add=0, iat=now,
-                    exp=exp,
-                ),
-                self._identity.key,
-            )  # fmt: skip
-            con.execute(
-                "UPDATE sends SET state=?, why='', offer=?, prekey=?, summary=?, salt=?, exp=? WHERE tid=?",
-                (after, text, prekey_text, summary, salt, exp, tid),
-            )
+            self._sign(con, tid, (prekey_text, prekey), site, seconds, now)
             self._say_hello(con, self._row(con, tid), now)
-            post(con, "relay", f"/v1/packs/{bytes(row['cid']).hex()}/readers", text, tid, now)
-            post(con, "queue", bytes(row["peer"]).hex(), text, tid, now)
-            audit.record(con, "gateway", "transfer.offer", tid.hex(), "", now)
 
         await self._commit(work)
 
@@ -250,10 +201,12 @@ class Offers(Ends):
             return "decided"
         if now >= row["exp"]:
             return "expired"
-        tid = Tid(row["tid"])
+        tid, instead = Tid(row["tid"]), None
         if grant.d == "approve":
             if grant.by == "proxy" and not self._proxy_may(con, row):
                 return GrantTypeError.code
+            instead = self._follow(con, row, grant_text, vp, now)
+        if grant.d == "approve" and instead is None:
             try:
                 self._release(con, row, grant_text, "patient", vp, now)
             except PeerError as why:
@@ -261,30 +214,11 @@ class Offers(Ends):
         self._keep_decision(con, tid, grant.d, grant_text, vp, now)
         if grant.d == "deny":
             self._end(con, self._row(con, tid), "deny", now)
+            self._refuse_children(con, row, now)
+        else:
+            self._supersede(con, instead or row, now)
         audit.record(con, grant.by, f"transfer.{grant.d}", tid.hex(), grant.rel, now)
         return ""
-
-    def _release(
-        self, con: Con, row: sqlite3.Row, grant: str, kind: ReleaseType, vp: PublicKey, now: int
-    ) -> None:
-        """L, stored and in the outbox. Raises a `PeerError`, and has done nothing then."""
-        tid = Tid(row["tid"])
-        release = make_release(
-            key=self._identity.key, offer_text=row["offer"], offer=peek(Offer, row["offer"]), grant_text=grant,
-            kind=kind, vp=vp, prekey_text=row["prekey"],
-            content_key=ContentKey(self._vault.open("content-key", self._content_key(con, row))), now=now,
-        )  # fmt: skip
-        after = step(SENDER, row["state"], "approve" if kind == "patient" else kind).to
-        con.execute("UPDATE sends SET state=?, release=? WHERE tid=?", (after, release, tid))
-        post(con, "queue", bytes(row["peer"]).hex(), release, tid, now)
-
-    def _keep_decision(
-        self, con: Con, tid: Tid, decision: str, grant: str, vp: PublicKey | None, now: int
-    ) -> None:
-        con.execute(
-            "UPDATE sends SET decision=?, decided_at=?, grant_sealed=?, vp=? WHERE tid=?",
-            (decision, now, self._vault.seal("grant", grant.encode()), vp, tid),
-        )
 
     def _proxy_may(self, con: Con, row: sqlite3.Row) -> bool:
         """After a no, a proxy's yes counts where the ladder has a proxy follow; the patient's own always does."""
@@ -318,8 +252,11 @@ class Offers(Ends):
             raise GatewayError(
                 "Reason and names are too long for one message. Shorten the reason.", code="size"
             ) from None
-        self._release(con, row, text, kind, NO_RUN, now)
+        instead = self._follow(con, row, text, NO_RUN, now)
+        if instead is None:
+            self._release(con, row, text, kind, NO_RUN, now)
         self._keep_decision(con, tid, "staff", text, None, now)
+        self._supersede(con, instead or row, now)
         audit.record(con, by[-1], f"transfer.{kind}", tid.hex(), f"{', '.join(by)}: {reason}", now)
         self.tell(con, tid, now)
 
@@ -427,24 +364,11 @@ class Offers(Ends):
         spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (row["tid"],))
         return tries.left(spent, row["reopens"])
 
-    def _content_key(self, con: Con, row: sqlite3.Row) -> bytes:
-        sealed = value(con, "SELECT k_sealed FROM spools WHERE cid=?", (row["cid"],))
-        if sealed is None:
-            raise StateError
-        return bytes(sealed)
-
 
 def refused_at(con: Con, study: str) -> int:
     """When a person last said no to sending this study, in whatever transfer; 0 if nobody did."""
     found = value(con, "SELECT max(decided_at) FROM sends WHERE study=? AND decision='deny'", (study,))
     return int(found or 0)
-
-
-class SiteWords(msgspec.Struct, frozen=True):
-    """How this site is named to a patient, and whom they may call."""
-
-    name: str
-    call: str
 
 
 _DECLINED = {

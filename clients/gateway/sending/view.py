@@ -9,7 +9,9 @@ from typing import Any
 from clients.gateway.errors import AbsentError
 from clients.gateway.meter import Meter
 from clients.gateway.sending import completeness, prepared
+from clients.gateway.sending.diversion import successor_of
 from clients.gateway.sending.notes import notes_of
+from clients.gateway.sending.offering import alternates_of
 from clients.gateway.sending.words import describe, series_label
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
@@ -44,7 +46,8 @@ SENTENCES = {
     "DENIED": "The answer was no. Nothing can be opened; use the existing route if it is still needed.",
     "EXPIRED": "Nobody answered in time. Re-open the transfer to ask again.",
     "REVOKED": "This transfer was stopped. What the destination had opened before, it keeps.",
-    "DIVERTED": "This transfer was sent to another destination instead.",
+    "DIVERTED": "The study goes to another hospital instead. What this destination had opened before, it keeps.",
+    "diverted": "The study goes to another hospital instead. Nothing was offered to this one.",
     "restored": "This gateway was restored from a backup while this transfer was open, which stopped it."
     " Send the study again.",
 }
@@ -112,6 +115,7 @@ def send_view(
     moving = row["state"] in OPEN_SENDER and packs["moved"] < packs["bytes"]
     why = "locked" if locked else row["why"]
     said = why or ("staff" if row["state"] == "RELEASED" and row["decision"] == "staff" else "")
+    after = successor_of(con, row) if row["kind"] != "add" else None
     return TransferView(
         tid=tid.hex(), role="send", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
         state=row["state"], why=why, sentence=sentence_of(row["state"], said), study=row["study"],
@@ -129,6 +133,9 @@ def send_view(
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
         series=[_progress(con, cid, row["study"], s) for s in series], alarms=alarms_of(con, tid),
         stop_asked=stop_asked(con, tid), notes=notes_of(con, tid),
+        kind=row["kind"], before=bytes(row["parent"] or b"").hex(), after=bytes(after["tid"]).hex() if after else "",
+        after_peer=value(con, "SELECT name FROM peers WHERE site=?", (after["peer"],)) or "" if after else "",
+        alternates=[name for _, name in alternates_of(con, row)],
     )  # fmt: skip
 
 

@@ -35,7 +35,8 @@ async def send(visit: Visit) -> str:
         )
     if reason not in REASONS:
         raise FieldError("No reason was chosen. Go back and choose one of the list.", code="reason")
-    view = await visit.engine.send(visit.id, to, reason, visit.user)
+    alt = [site for name, site in visit.form.items() if name.startswith("alt-") and site != to]
+    view = await visit.engine.send(visit.id, to, reason, visit.user, alt)
     return f"/transfers/{view.tid}"
 
 

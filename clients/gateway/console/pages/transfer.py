@@ -1,4 +1,4 @@
-"""One transfer, as the desk of the sender or the inbox of the receiver sees it; stop it, re-open it."""
+"""One transfer, as the desk of the sender or the inbox of the receiver sees it; stop it, divert it, re-open it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ async def show(visit: Visit) -> web.Response:
     return visit.show(
         "transfer.html", t=view, can_reopen=can_reopen(view), can_stop=can_stop(view), can_correct=can_correct(view),
         by_staff=by_staff(view),
+        can_divert=can_divert(view),
     )  # fmt: skip
 
 
@@ -38,6 +39,27 @@ async def stop(visit: Visit) -> str:
     return f"/transfers/{visit.id}"
 
 
+async def choose_divert(visit: Visit) -> web.Response:
+    """`GET /transfers/{id}/divert`: the other hospitals, those that the question names first."""
+    view = await _read(visit)
+    if not can_divert(view):
+        raise FieldError(
+            "This transfer cannot be diverted. Open its page to see where it stands.", code="state"
+        )
+    others = [p for p in await visit.engine.peers() if "receive" in p.roles and p.name != view.peer]
+    others.sort(key=lambda p: (p.name not in view.alternates, not p.reachable, p.name))
+    return visit.show("divert.html", t=view, peers=others)
+
+
+async def divert(visit: Visit) -> str:
+    """`POST /transfers/{id}/divert`: leads to the transfer that takes this one's place."""
+    to = visit.form.get("to", "")
+    if not any(p.site == to for p in await visit.engine.peers()):
+        raise FieldError("No hospital was chosen. Go back and choose one of the list.", code="destination")
+    view = await visit.engine.divert(visit.id, to, visit.user)
+    return f"/transfers/{view.tid}"
+
+
 async def reopen(visit: Visit) -> str:
     """`POST /transfers/{id}/reopen`: new QR, new PIN, new tries; perhaps as a new transfer."""
     view = await visit.engine.reopen(visit.id, visit.user)
@@ -47,6 +69,11 @@ async def reopen(visit: Visit) -> str:
 def can_stop(view: TransferView) -> bool:
     """Only the sender stops, and only what has not ended."""
     return view.role == "send" and view.state in OPEN
+
+
+def can_divert(view: TransferView) -> bool:
+    """What is on its way from here, save an addition, which goes where its transfer went."""
+    return can_stop(view) and view.kind != "add"
 
 
 def can_reopen(view: TransferView) -> bool:
