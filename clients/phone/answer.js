@@ -210,7 +210,9 @@ class Session {
     this.state = state;
     this.decided = decided;
     this.code = code;
-    if (before === 'stop' && refused && state !== 'REVOKED') this.late = PASSED_ON.includes(state) ? 'told' : 'unheard';
+    if (before === 'stop' && refused && state !== 'REVOKED') {
+      this.late = PASSED_ON.includes(state) ? 'told' : state === 'DIVERTED' ? 'past' : 'unheard';
+    }
     if (before === 'grant' || refused || state === 'REVOKED') this.wish = '';
     if (document.body.dataset.page === 'stop') return; // a person is reading: they go back to it
     if (before === 'grant' && refused) refusal(this, refused);

@@ -174,7 +174,7 @@ class Diversion(Offering):
     def _release_under(
         self, con: Con, child: sqlite3.Row, root: sqlite3.Row, grant_text: str, vp: PublicKey, now: int
     ) -> bool:
-        """`covered`: in one transaction with the event that allows it; False, and nothing done, where that does not reach."""
+        """`covered`, with the event that allows it; False, and nothing done, where that does not reach."""
         tid, kind = Tid(child["tid"]), _type_of(grant_text)
         try:
             self._release(con, child, grant_text, kind, vp, now, root["offer"])
