@@ -274,7 +274,7 @@ class FakeEngine(FakeArchive):
         return NoticeView(
             tid=tid, rung=view.rung, by=view.decided_by.partition(": ")[2], at=view.decided_at, why=view.decided_why,
             to=view.peer, what=view.what, call="Ward 3, 555 0100", link=make_link("https://relay.example", bytes(16)),
-            pin="271828",
+            pin="271828", refused_at=view.refused_at,
         )  # fmt: skip
 
     def ask_who(self, tid: str, *, name: str = "DOE, JANE", patient_id: str = "4711", **values: Any) -> None:

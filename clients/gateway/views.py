@@ -261,6 +261,8 @@ class NoticeView(View, frozen=True, kw_only=True):
     link: str
     """Where a phone can see it, with the PIN, while a phone still can; else empty. It holds nothing about anybody."""
     pin: str
+    refused_at: int = 0
+    """When a person had said no to sending this study before, in another transfer; 0 if nobody had."""
 
 
 class AuditView(View, frozen=True, kw_only=True):

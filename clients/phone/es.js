@@ -103,7 +103,7 @@ export default {
   used: 'Esto ya se respondió',
   'used.yes': 'La respuesta fue sí, {at}.',
   'used.no': 'La respuesta fue no, {at}.',
-  'used.staff': 'No se pudo preguntar a nadie. El hospital dijo que sí por el paciente, {at}.',
+  'used.staff': 'El hospital decidió mandar las imágenes, {at}. El personal le puede decir por qué.',
   'used.next': 'Si no fue usted, avise al personal ahora.',
   refused: 'No se pudo usar su respuesta',
   'refused.1': 'Por ella no se mandó ninguna imagen. Pida al personal un código nuevo.',

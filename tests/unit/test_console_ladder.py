@@ -65,14 +65,17 @@ async def test_one_overrides_and_the_notice_says_who_when_why_and_whom_to_call(b
     assert "emergency override: dr-lee" in await decide(person, view, "override")
     assert f"/transfers/{view.tid}/notice" in person.page.links
     notice = (await person.open(f"/transfers/{view.tid}/notice")).text
-    for words in ("without asking you", "sin preguntarle", "dr-lee", WHY, "Ward 3, 555 0100", view.tid[:8]):
+    for words in ("without your yes", "sin su permiso", "dr-lee", WHY, "Ward 3, 555 0100", view.tid[:8]):
         assert words in notice
+    assert "The answer was no" not in notice
     assert "271 828" not in notice
     assert person.answer is not None
     assert '<svg class="qr"' not in await person.answer.text(), "a clinician sees no code"
     clerk = await built.person("desk1")
+    built.engine.change(view.tid, refused_at=built.clock.time - 60)
     notice = (await clerk.open(f"/transfers/{view.tid}/notice")).text
     assert "271 828" in notice
+    assert "The answer was no, 2027-01-15 07:59:00" in notice
     assert clerk.answer is not None
     assert '<svg class="qr"' in await clerk.answer.text()
 

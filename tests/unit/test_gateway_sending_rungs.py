@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clients.gateway.auditing.record import record_of
+from clients.gateway.errors import AbsentError
 from clients.gateway.ladder import Ladder, parse_ladder
 from clients.gateway.sending.rungs import (
     LAPSE,
@@ -20,7 +21,7 @@ from clients.gateway.sending.rungs import (
     Rungs,
     SameClinicianError,
 )
-from clients.gateway.sending.view import send_view
+from clients.gateway.sending.view import notice_view, send_view
 from clients.gateway.views import TransferView
 from tests.gateway_kit import HOUR, NOW, Handset, House, carry, houses
 from transfer import jws
@@ -230,6 +231,10 @@ async def test_a_no_is_final_and_what_follows_is_what_the_ladder_names(staff: St
         await staff.rungs.attest(new, WHY, "quill")
     await staff.rungs.override(new, WHY, "quill")
     assert (await staff.s.send(new))["state"] == "RELEASED"
+    notice = await staff.s.db.run(lambda con: notice_view(con, new, staff.s.vault, "https://page", "Ward 3"))
+    assert (notice.rung, notice.refused_at, notice.call) == ("override", view.refused_at, "Ward 3")
+    with pytest.raises(AbsentError):
+        await staff.s.db.run(lambda con: notice_view(con, tid, staff.s.vault, "https://page", ""))
     assert "transfer.again" in await staff.s.actions(new.hex())
 
 

@@ -272,7 +272,7 @@ async def test_a_phone_hears_that_the_hospital_decided(hospital: MakeHospital, p
     await enter(page, h.pin)
     await shows(page, "used")
     text = await page.inner_text("main")
-    assert "the hospital said yes for the patient" in text
+    assert "The hospital decided to send the scans" in text
     assert "The answer was" not in text
     assert "If that was not you" not in text
     await page.get_by_role("button", name="Stop sharing").click()

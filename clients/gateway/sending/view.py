@@ -12,6 +12,7 @@ from clients.gateway.sending import completeness, prepared
 from clients.gateway.sending.diversion import successor_of
 from clients.gateway.sending.notes import notes_of
 from clients.gateway.sending.offering import alternates_of
+from clients.gateway.sending.offers import refused_at
 from clients.gateway.sending.words import describe, series_label
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
@@ -186,11 +187,12 @@ def notice_view(con: Con, tid: Tid, vault: Vault, page: str, call: str) -> Notic
     assert not isinstance(grant, Grant)
     study = one(con, "SELECT * FROM studies WHERE id=?", (row["study"],))
     series = rows(con, "SELECT * FROM series WHERE study=? ORDER BY no", (row["study"],))
-    kept = row["q_sealed"] is not None
+    kept, no = row["q_sealed"] is not None, refused_at(con, row["study"])
     return NoticeView(
         tid=tid.hex(), rung=rung_of(grant), by=" and ".join(grant.by), at=row["decided_at"], why=grant.reason,
         to=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
         what=describe(study, series) if study else "", call=call,
         link=make_link(page, vault.open("q", row["q_sealed"])) if kept else "",
         pin=vault.open("pin", row["pin_sealed"]).decode() if kept else "",
+        refused_at=no if no <= row["decided_at"] else 0,
     )  # fmt: skip
