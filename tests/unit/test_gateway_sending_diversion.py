@@ -156,6 +156,25 @@ async def test_after_the_yes_a_place_that_nobody_named_waits_while_the_first_goe
     assert await three.seen(three.r2, child) == "OPENED"
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_what_staff_decided_goes_on_to_who_takes_it_of_them(three: Three, allowed: bool) -> None:
+    """Each destination's own pin decides; the second transfer is emergency access in the log as the first one is."""
+    s = three.s
+    if allowed:
+        await three.r2.pins.allow(s.site, ("override",), "admin")
+    tid = await three.offer(three.r2)
+    await s.db.run(
+        lambda con: s.offers.staff_decide(
+            con, s.offers._row(con, tid), "override", ["quill"], "helicopter leaves", s.clock.at
+        )
+    )
+    child = await three.divert(tid)
+    await three.carry()
+    assert await three.seen(three.r2, child) == ("OPENED" if allowed else "DECLINED")
+    assert "transfer.override" in await s.actions(child.hex())
+    assert ("incoming.override" in await three.r2.actions(child.hex())) == allowed
+
+
 async def test_before_there_is_an_offer_it_is_a_transfer_of_its_own(three: Three) -> None:
     study = await three.s.a_study()
     tid = await three.s.offers.create(study, three.r.site, "transfer", "clerk", alt=[three.r2.site])

@@ -185,6 +185,8 @@ class Diversion(Offering):
             con, tid, "approve" if by_phone else "staff", grant_text, vp if by_phone else None, now
         )
         audit.record(con, "gateway", "transfer.covered", tid.hex(), bytes(root["tid"]).hex(), now)
+        if not by_phone:  # emergency access here as in its parent
+            audit.record(con, "gateway", f"transfer.{kind}", tid.hex(), bytes(root["tid"]).hex(), now)
         return True
 
     # Releases
