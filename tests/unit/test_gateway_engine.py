@@ -126,6 +126,10 @@ async def test_a_site_is_paired_and_seen(desk: Desk) -> None:
     )  # fmt: skip
     assert len(peer.fingerprint.split()) == 8
     await refused("header", desk.engine.pin_peer("no card", "jdoe"))
+    for kinds in (["attest"], ["override", "attest"], []):
+        assert sorted((await desk.engine.allow_peer(peer.name, kinds, "jdoe")).allow) == sorted(kinds)
+    for wrong in (["patient"], ["attest "], "attest", [1]):
+        await refused("kind", desk.engine.allow_peer(peer.name, wrong, "jdoe"))  # type: ignore[arg-type]
 
 
 async def test_a_site_is_unpaired(desk: Desk) -> None:
@@ -263,6 +267,21 @@ async def test_an_answer_is_not_asked_for_again(desk: Desk, end: str) -> None:
         await _deny(desk, tid)
     assert (await desk.engine.transfer(tid)).state == end
     await refused("state", desk.engine.reopen(tid, "jdoe"))
+
+
+async def test_a_study_that_had_a_no_is_sent_again_with_a_reason_or_not_at_all(desk: Desk) -> None:
+    tid = await desk.offered()
+    await _deny(desk, tid)
+    no = await desk.engine.transfer(tid)
+    assert (no.state, no.follows) == ("DENIED", "patient")
+    await refused("refused-before", desk.engine.send(no.study, "Lakeside Trauma Center", "transfer", "jdoe"))
+    await refused("reason", desk.engine.again(tid, "", "jdoe"))
+    view = await desk.engine.again(tid, "asks for it now", "jdoe")
+    assert (view.state, view.again, view.refused_at) == ("OFFERED", "asks for it now", no.decided_at)
+    assert [rung.name for rung in view.rungs] == ["patient"]
+    await refused("state", desk.engine.again(view.tid, "once more", "jdoe"))
+    await refused("refused-before", desk.engine.override(view.tid, "x", "jdoe"))
+    await refused("absent", desk.engine.notice(view.tid))
 
 
 async def _deny(desk: Desk, tid: str) -> None:
