@@ -250,7 +250,7 @@ async def test_user_remove(world: Programs) -> None:
     assert (again.code, again.value["code"]) == (1, "absent")
 
 
-# gateway unpin
+# gateway allow, gateway unpin
 
 
 async def test_unpin(tmp_path: Path) -> None:
@@ -260,6 +260,8 @@ async def test_unpin(tmp_path: Path) -> None:
     card = (await command("gateway", "card", other, "--json")).value
     pinned = await command("gateway", "pin", folder, card["card"], "--fingerprint", card["fingerprint"])
     assert pinned.code == 0
+    allowed = await command("gateway", "allow", folder, "Valley", "--attest", "--json")
+    assert (allowed.code, allowed.value["allow"]) == (0, ["attest"])
     done = await command("gateway", "unpin", folder, "Valley", "--json")
     assert (done.code, done.value["fingerprint"]) == (0, card["fingerprint"])
     again = await command("gateway", "unpin", folder, "Valley", "--json")
