@@ -284,6 +284,7 @@ class Rooms:
         asked: dict[Tid, float] = {}
         while True:
             seen = self.changed.seen
+            held = await self.offers.follow_up()
             waiting = await self.offers.waiting_for_prekey()
             asked = {tid: asked[tid] for tid, _ in waiting if tid in asked}
             for tid, peer in waiting:
@@ -292,7 +293,7 @@ class Rooms:
                     asked[tid] = time.monotonic()
                     with about(tid):
                         await self._make_offer(tid, peer)
-            await self.changed.wait(seen, _ASK if waiting else 30.0)
+            await self.changed.wait(seen, _ASK if waiting or held else 30.0)
 
     async def _make_offer(self, tid: Tid, peer: SiteId) -> None:
         seconds = self.config.policy.offer_seconds

@@ -81,8 +81,9 @@ class Diversion(Offering):
         cid = Cid(row["cid"])
         alt = [site for site, _ in alternates_of(con, row) if site != peer]
         made = self._create(
-            con, row["study"], peer, row["reason"], actor, now, cid=cid, alt=alt, again=row["again"]
-        )
+            con, row["study"], peer, row["reason"], actor, now, cid=cid, alt=alt, again=row["again"],
+            add=row["add_seconds"],
+        )  # fmt: skip
         self._sign(con, made, prekey, words, seconds, now)
         self._say_hello(con, self._row(con, made), now)
         self._end(con, row, "stop", now, why=DIVERTED)

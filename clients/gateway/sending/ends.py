@@ -72,6 +72,12 @@ class Ends:
         if event in ("stop", "divert") and row["release"] is not None:
             # if the relay does not have it yet, nobody needs it now
             acknowledged(con, jws.digest(row["release"]), SiteId(row["peer"]))
+        if row["kind"] == "add":  # no other addition takes up what this one was to bring
+            con.execute(
+                "UPDATE spools SET frozen=(SELECT max(id) FROM instances WHERE study=spools.study)"
+                " WHERE cid=? AND frozen IS NULL",
+                (cid,),
+            )
         if "close" in after.effects and row["offer"] is not None:
             self._close(con, row, after.to, now)
         if "erase-keys" in after.effects:

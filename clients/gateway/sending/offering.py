@@ -42,6 +42,8 @@ class Parent(msgspec.Struct, frozen=True):
 
     tid: Tid
     kind: Literal["divert", "add"]
+    after: int = 0
+    """Of an addition: the last instance of the study that was sent before."""
 
 
 class Offering(Ends):
@@ -60,23 +62,29 @@ class Offering(Ends):
         alt: Sequence[SiteId] = (),
         cid: Cid | None = None,
         parent: Parent | None = None,
+        add: int = 0,
     ) -> Tid:
-        """`create`: keys, code and row. `cid`: content that is sealed already; else it is sealed anew."""
+        """`create`: keys, code and row. `cid`: content that is sealed already; else it is sealed anew. `add`: seconds
+        from the offer on in which something may follow. An addition has no door, so no code.
+        """
         if not value(con, "SELECT 1 FROM instances WHERE study=? LIMIT 1", (study,)):
             raise AbsentError("This study has no images here. Import it or send it from the scanner first.")
         tid, q, pin = Tid(self._random(16)), self._random(Q_SIZE), make_pin(self._random)
         if cid is None:
             cid = Cid(self._random(16))
             con.execute(
-                "INSERT INTO spools (cid, study, k_sealed) VALUES (?,?,?)",
-                (cid, study, self._vault.seal("content-key", self._random(32))),
+                "INSERT INTO spools (cid, study, k_sealed, after, after_import) SELECT ?1, ?2, ?3, ?4, coalesce((SELECT"
+                " max(id) FROM imports WHERE study=?2 AND stopped<>'' AND ?4>0), 0)",
+                (cid, study, self._vault.seal("content-key", self._random(32)), parent.after if parent else 0),
             )
+        door = parent is None or parent.kind != "add"
         con.execute(
             "INSERT INTO sends (tid, cid, study, peer, state, reason, created_by, created_at, q_sealed, pin_sealed,"
-            " mailbox, again, alt, parent, kind) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (tid, cid, study, peer, step(SENDER, "", "create").to, reason, actor, now, self._vault.seal("q", q),
-             self._vault.seal("pin", pin.encode()), mailbox_of(q), again, " ".join(site.hex() for site in alt),
-             parent.tid if parent else None, parent.kind if parent else ""),
+            " mailbox, again, alt, parent, kind, add_seconds) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (tid, cid, study, peer, step(SENDER, "", "create").to, reason, actor, now,
+             self._vault.seal("q", q) if door else None, self._vault.seal("pin", pin.encode()) if door else None,
+             mailbox_of(q), again, " ".join(site.hex() for site in alt),
+             parent.tid if parent else None, parent.kind if parent else "", add),
         )  # fmt: skip
         if again:
             audit.record(con, actor, "transfer.again", tid.hex(), again, now)
@@ -91,6 +99,7 @@ class Offering(Ends):
         after = step(SENDER, row["state"], "offer").to
         prekey_text, key = prekey
         exp = min(now + seconds, key.exp)
+        add = 0 if row["parent"] else row["add_seconds"]  # a child's own would cover nothing
         study = one(con, "SELECT * FROM studies WHERE id=?", (row["study"],))
         if study is None:
             raise AbsentError
@@ -101,7 +110,7 @@ class Offering(Ends):
                 person=initials(study["patient_name"], study["birth_date"]), from_=site.name[:120],
                 to=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
                 what=describe(study, series)[:120], why=row["reason"], until=exp,
-                alt=[name for _, name in alternates], add=0, call=site.call[:80],
+                alt=[name for _, name in alternates], add=add, call=site.call[:80],
                 declined=self._declined(con, row["study"]),
             )
         )  # fmt: skip
@@ -110,13 +119,13 @@ class Offering(Ends):
             Offer(
                 v=1, tid=tid, cid=Cid(row["cid"]), s=self._identity.site, r=SiteId(row["peer"]), kid=key.kid,
                 sum=summary_hash(salt, summary), ct=CONSENT_TEXT, why=row["reason"],
-                alt=[site for site, _ in alternates], add=0, iat=now, exp=exp, **self._child(con, row),
+                alt=[site for site, _ in alternates], add=add, iat=now, exp=exp, **self._child(con, row),
             ),
             self._identity.key,
         )  # fmt: skip
         con.execute(
-            "UPDATE sends SET state=?, why='', offer=?, prekey=?, summary=?, salt=?, exp=? WHERE tid=?",
-            (after, text, prekey_text, summary, salt, exp, tid),
+            "UPDATE sends SET state=?, why='', offer=?, prekey=?, summary=?, salt=?, exp=?, add_until=? WHERE tid=?",
+            (after, text, prekey_text, summary, salt, exp, now + add if add else 0, tid),
         )
         post(con, "relay", f"/v1/packs/{bytes(row['cid']).hex()}/readers", text, tid, now)
         post(con, "queue", bytes(row["peer"]).hex(), text, tid, now)

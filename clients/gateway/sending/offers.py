@@ -13,7 +13,7 @@ from typing import Any, Literal
 from clients.gateway.errors import GatewayError
 from clients.gateway.peers.outbox import forget, post
 from clients.gateway.peers.relay import hello_path
-from clients.gateway.sending.diversion import Diversion
+from clients.gateway.sending.additions import Additions
 from clients.gateway.sending.offering import SiteWords
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, quoted, rows, value
@@ -44,7 +44,7 @@ RESTORED = "restored"
 """Why a transfer ended that was open when a backup was made."""
 
 
-class Offers(Diversion):
+class Offers(Additions):
     """All transfers that this site sends."""
 
     # Events of staff
@@ -57,11 +57,14 @@ class Offers(Diversion):
         actor: str,
         again: str = "",
         alt: Sequence[SiteId] = (),
+        add: int = 0,
     ) -> Tid:
-        """`create`: keys, code and row of a new transfer; `again`: why, after a no. Raises `AbsentError`."""
+        """`create`: keys, code and row of a new transfer; `again`: why, after a no; `add`: seconds in which something
+        may follow it. Raises `AbsentError`.
+        """
         now = self._clock.now()
         made: Tid = await self._commit(  # type: ignore[assignment]
-            lambda con: self._create(con, study, peer, reason, actor, now, again=again, alt=alt)
+            lambda con: self._create(con, study, peer, reason, actor, now, again=again, alt=alt, add=add)
         )
         return made
 
@@ -73,6 +76,10 @@ class Offers(Diversion):
             row = self._row(con, tid)
             self._end(con, row, "stop", now)
             audit.record(con, actor, "transfer.stop", tid.hex(), row["state"], now)
+            for child in self._open_children(con, row):
+                if child["kind"] == "add":
+                    self._end(con, child, "stop", now)
+                    audit.record(con, actor, "transfer.stop", bytes(child["tid"]).hex(), child["state"], now)
 
         await self._commit(work, erased=True)
 
@@ -88,7 +95,7 @@ class Offers(Diversion):
         )
         for row in hit:
             audit.alarm(con, row["tid"], UNFINISHED, sentence, now)
-            if row["state"] != "RELEASED":
+            if row["state"] != "RELEASED" and row["kind"] != "add":
                 self._end(con, row, "stop", now, why=UNFINISHED)
                 audit.record(con, "gateway", "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
         return bool(hit)
@@ -122,9 +129,13 @@ class Offers(Diversion):
     # Events of time
 
     async def waiting_for_prekey(self) -> list[tuple[Tid, SiteId]]:
-        """Transfers that want an offer."""
+        """Transfers that want an offer. An addition does once R has all that its parent said (protocol s. 7)."""
         found = await self._db.run(
-            lambda con: rows(con, "SELECT tid, peer FROM sends WHERE state='PREPARING' ORDER BY created_at")
+            lambda con: rows(
+                con,
+                "SELECT tid, peer FROM sends s WHERE state='PREPARING' AND (kind<>'add' OR NOT EXISTS (SELECT 1 FROM"
+                " outbox o WHERE o.tid=s.parent AND o.kind='queue')) ORDER BY created_at",
+            )
         )
         return [(Tid(r["tid"]), SiteId(r["peer"])) for r in found]
 
@@ -146,7 +157,11 @@ class Offers(Diversion):
 
         def work(con: Con) -> None:
             self._sign(con, tid, (prekey_text, prekey), site, seconds, now)
-            self._say_hello(con, self._row(con, tid), now)
+            row = self._row(con, tid)
+            if row["kind"] == "add":
+                self._release_addition(con, row, now)
+            else:
+                self._say_hello(con, row, now)
 
         await self._commit(work)
 
@@ -343,6 +358,7 @@ class Offers(Diversion):
             self._end(con, row, "stop", now, why=RESTORED)
             audit.record(con, "gateway", "transfer.stop", tid.hex(), RESTORED, now)
             ended += 1
+        con.execute("UPDATE sends SET add_until=? WHERE add_until>?", (now, now))
         for row in rows(con, "SELECT * FROM sends WHERE swept=0"):  # their codes are not in a backup
             self._forget_code(con, row, now)
         return ended

@@ -50,7 +50,7 @@ _CANDIDATES = 64
 
 _NEXT = """
 SELECT i.*, s.no AS series_order FROM instances i JOIN series s ON s.study=i.study AND s.uid=i.series
-WHERE i.study=? AND i.id<=? AND NOT EXISTS (SELECT 1 FROM items x WHERE x.cid=? AND x.instance=i.id)
+WHERE i.study=? AND i.id<=? AND i.id>? AND NOT EXISTS (SELECT 1 FROM items x WHERE x.cid=? AND x.instance=i.id)
 ORDER BY s.scout DESC, s.no, i.number, i.id LIMIT ?
 """
 
@@ -154,7 +154,7 @@ class Packer:
         row, self._loose, self._loose_items = found
         spool: dict[str, object] = dict(row)  # type: ignore[call-overload]
         self._key = ContentKey(self._vault.open("content-key", bytes(spool["k_sealed"])))  # type: ignore[call-overload]
-        self._n = int(str(spool["next_n"]))
+        self._n, self._after = int(str(spool["next_n"])), int(str(spool["after"]))
         last = spool["last_record"]
         self._chain = ChainWriter(
             self.cid, self._identity.key, int(str(spool["next_i"])), Digest(bytes(last)) if last else None  # type: ignore[call-overload]
@@ -180,7 +180,7 @@ class Packer:
             frozen = value(con, "SELECT frozen FROM spools WHERE cid=?", (self.cid,))
             limit = frozen if frozen is not None else 2**62
             passed = len(self._taken) + len(self._broken)
-            found = rows(con, _NEXT, (self._study, limit, self.cid, _CANDIDATES + passed))
+            found = rows(con, _NEXT, (self._study, limit, self._after, self.cid, _CANDIDATES + passed))
             return frozen is not None, [
                 _Source(r["id"], r["series"], r["file"], r["data_offset"], r["hash"], r["syntax"])
                 for r in found

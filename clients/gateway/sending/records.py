@@ -20,19 +20,21 @@ _NAME_SERIES = """
 INSERT OR IGNORE INTO spool_series (cid, no, uid)
 SELECT ?1, (SELECT count(*) FROM spool_series WHERE cid=?1) + row_number() OVER (ORDER BY s.no) - 1, s.uid
 FROM series s WHERE s.study=?2 AND s.uid NOT IN (SELECT uid FROM spool_series WHERE cid=?1)
-AND (EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid AND i.id<=p.frozen)
-OR EXISTS (SELECT 1 FROM imports m JOIN import_files f ON f.import=m.id WHERE m.study=?2 AND m.stopped<>''
-AND f.series=s.uid))
+AND (EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid AND i.id<=p.frozen AND i.id>p.after)
+OR EXISTS (SELECT 1 FROM imports m JOIN import_files f ON f.import=m.id JOIN spools p ON p.cid=?1 WHERE m.study=?2
+AND m.stopped<>'' AND m.id>p.after_import AND f.series=s.uid))
 """
 """A series of which no image could be sent is named all the same."""
 
 _WANT = """
-SELECT (SELECT count(*) FROM instances WHERE study=?1 AND series=?2 AND id<=?3)
+SELECT (SELECT count(*) FROM instances i WHERE i.study=?1 AND i.series=?2 AND i.id<=p.frozen AND i.id>p.after)
 + (SELECT count(DISTINCT f.sop_uid) FROM imports m JOIN import_files f ON f.import=m.id
-   WHERE m.study=?1 AND m.stopped<>'' AND f.series=?2 AND NOT EXISTS
-   (SELECT 1 FROM instances i WHERE i.study=?1 AND i.sop_uid=f.sop_uid AND i.id<=?3))
+   WHERE m.study=?1 AND m.stopped<>'' AND m.id>p.after_import AND f.series=?2 AND NOT EXISTS
+   (SELECT 1 FROM instances i WHERE i.study=?1 AND i.sop_uid=f.sop_uid AND i.id<=p.frozen))
+FROM spools p WHERE p.cid=?3 AND p.frozen IS NOT NULL
 """
-"""Images of a series: those that came until it was closed, and those of an import that never came."""
+"""Images of a series: those that came until it was closed, and those of an import that never came. Of an addition:
+since what was sent before."""
 
 
 class Loose(msgspec.Struct, frozen=True):
@@ -94,11 +96,10 @@ def keep(con: Con, cid: Cid, study: str, i: int, n: int, digest: Digest, loose: 
 def _all_series(con: Con, cid: Cid, study: str) -> list[SeriesEntry]:
     """Every series of the spool, with the number of its images once that is known."""
     found = rows(con, "SELECT * FROM spool_series WHERE cid=? ORDER BY no", (cid,))
-    frozen = value(con, "SELECT frozen FROM spools WHERE cid=?", (cid,))
     return [
         SeriesEntry(
             r["no"], r["uid"], 0,
-            0 if frozen is None else value(con, _WANT, (study, r["uid"], frozen)), bool(r["closed"]),
+            value(con, _WANT, (study, r["uid"], cid)) or 0, bool(r["closed"]),
         )
         for r in found
     ]  # fmt: skip

@@ -166,9 +166,9 @@ def _settle(con: Con, before: sqlite3.Row, sop_uid: str, actor: str, source: str
     sql = (
         "SELECT 1 FROM sends s JOIN spools p ON p.cid=s.cid WHERE s.study=?1 AND p.frozen IS NOT NULL"
         " AND p.frozen<(SELECT id FROM instances WHERE study=?1 AND sop_uid=?2)"
-        f" AND s.state IN ({quoted(OPEN_SENDER)})"
+        f" AND s.state IN ({quoted(OPEN_SENDER)}) AND s.kind<>'add' AND s.add_until<=?3"
     )
-    return bool(value(con, sql, (study, sop_uid)))
+    return bool(value(con, sql, (study, sop_uid, now)))
 
 
 def _stage(facts: document.Facts, made: document.Document, incoming: Path) -> Path:

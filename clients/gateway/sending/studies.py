@@ -248,10 +248,10 @@ class Studies:
         late = rows(
             con,
             "SELECT s.tid FROM sends s JOIN spools p ON p.cid=s.cid WHERE s.study=? AND p.frozen IS NOT NULL"
-            f" AND s.state IN ({quoted(OPEN_SENDER)})",
+            f" AND s.add_seconds=0 AND s.kind<>'add' AND s.state IN ({quoted(OPEN_SENDER)})",
             (study,),
         )
-        for row in late:
+        for row in late:  # what may have additions has them, or says itself that it is too late
             audit.alarm(
                 con, row["tid"], "late-images",
                 "Images arrived after this transfer was closed. Send the study again when it is complete.", now,
@@ -297,8 +297,8 @@ class Studies:
             old = rows(
                 con,
                 "SELECT id FROM studies t WHERE closed=1 AND last_at<? AND NOT EXISTS (SELECT 1 FROM sends s"
-                f" WHERE s.study=t.id AND (s.state IN ({quoted(OPEN_SENDER)}) OR s.ended_at>=?)) LIMIT 2",
-                (before, before),
+                f" WHERE s.study=t.id AND (s.state IN ({quoted(OPEN_SENDER)}) OR s.ended_at>=? OR s.add_until>?)) LIMIT 2",
+                (before, before, now),
             )
             for (study,) in old:
                 for row in rows(con, "SELECT file FROM instances WHERE study=?", (study,)):

@@ -1,0 +1,138 @@
+"""What comes after a transfer was closed, and belongs to it: a late series, a report (protocol s. 7, kind `add`).
+
+The question named a time, and the yes covers what arrives in it. Then each burst of late images is a child offer with
+its own tid, content key, manifest, receipt and end; it is released in the transaction that signs it, and nobody is
+asked again. The parent is not touched: its state and its last record are what they were.
+
+An addition waits until R has acknowledged the parent's release: what came first there would be refused. It follows
+only while the parent may still have one (`_LIVING`): the time runs, staff or the person have not closed it, and the
+images went to where the yes said.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from clients.gateway.errors import GatewayError
+from clients.gateway.sending.diversion import Diversion
+from clients.gateway.sending.offering import Parent
+from clients.gateway.store import audit
+from clients.gateway.store.database import Con, quoted, rows, value
+from transfer.errors import StateError
+from transfer.ids import SiteId, Tid
+from transfer.states import OPEN_SENDER
+
+MOST = 7 * 86400
+"""Seconds for which additions may follow (protocol s. 2)."""
+CLOSED = "additions-closed"
+"""Why an addition was stopped that had not left when the time was over."""
+LATE = "late-images"
+_LATE = "Images or reports came after additions to this transfer were closed. Send them as a new transfer."
+
+_LIVING = (
+    "s.release IS NOT NULL AND s.parent IS NULL AND s.state IN ('RELEASED','COMPLETE','PARTIAL')"
+    " AND EXISTS (SELECT 1 FROM peers WHERE site=s.peer AND unpinned_at=0)"
+)
+_FAMILY = "c.tid=s.tid OR (c.parent=s.tid AND c.kind='add')"
+_SENT = f"(SELECT max(p.frozen) FROM sends c JOIN spools p ON p.cid=c.cid WHERE {_FAMILY})"
+"""The newest instance that the transfer or one of its additions holds."""
+_IS_LATE = f"EXISTS (SELECT 1 FROM instances i WHERE i.study=s.study AND i.id>{_SENT})"
+_BEGIN = f"""
+SELECT s.*, {_SENT} AS sent FROM sends s WHERE s.add_until>?1 AND {_LIVING} AND {_IS_LATE}
+AND NOT EXISTS (SELECT 1 FROM sends c JOIN spools p ON p.cid=c.cid WHERE p.frozen IS NULL AND ({_FAMILY}))
+AND NOT EXISTS (SELECT 1 FROM sends s2 WHERE s2.study=s.study AND s2.peer=s.peer AND s2.rowid>s.rowid
+    AND s2.add_until>?1 AND {_LIVING.replace("s.", "s2.")})
+"""
+"""Of two transfers of one study to one place the newer one has the additions."""
+_TOO_LATE = f"""
+SELECT s.tid FROM sends s WHERE s.add_seconds>0 AND s.add_until BETWEEN 1 AND ?1 AND s.parent IS NULL
+AND s.state IN ('RELEASED','COMPLETE','PARTIAL') AND {_IS_LATE}
+AND NOT EXISTS (SELECT 1 FROM alarms a WHERE a.tid=s.tid AND a.code='{LATE}')
+"""
+
+
+class Additions(Diversion):
+    """The part of `Offers` that knows of late images."""
+
+    async def follow_up(self) -> bool:
+        """Begins an addition for each transfer that has late images, and ends those whose time was over before they
+        left. True while one waits for R to have its parent.
+        """
+        now = self._clock.now()
+
+        def work(con: Con) -> tuple[bool, bool]:
+            late = rows(con, _BEGIN, (now,))
+            for row in late:
+                self._begin(con, row, now)
+            over = self._end_overdue(con, now)
+            waits = value(con, "SELECT 1 FROM sends WHERE kind='add' AND state='PREPARING' LIMIT 1")
+            return bool(late) or over, waits is not None
+
+        happened, waits = await self._db.run(work)
+        if happened:
+            await self._db.scrub()
+            self._changed.set()
+        return waits
+
+    def _begin(self, con: Con, row: sqlite3.Row, now: int) -> None:
+        parent = Parent(Tid(row["tid"]), "add", after=row["sent"])
+        self._create(con, row["study"], SiteId(row["peer"]), row["reason"], "gateway", now, parent=parent)
+
+    def _end_overdue(self, con: Con, now: int) -> bool:
+        waiting = rows(
+            con,
+            "SELECT c.* FROM sends c JOIN sends s ON s.tid=c.parent WHERE c.kind='add' AND c.state='PREPARING'"
+            f" AND NOT (s.add_until>? AND {_LIVING})",
+            (now,),
+        )
+        for child in waiting:
+            self._end(con, child, "stop", now, why=CLOSED)
+            audit.record(con, "gateway", "transfer.stop", bytes(child["tid"]).hex(), CLOSED, now)
+            audit.alarm(con, child["parent"], LATE, _LATE, now)
+        late = rows(con, _TOO_LATE, (now,))
+        for row in late:
+            audit.alarm(con, row["tid"], LATE, _LATE, now)
+        return bool(waiting or late)
+
+    def _release_addition(self, con: Con, child: sqlite3.Row, now: int) -> None:
+        """`covered`, in the transaction that signed its offer. Raises `StateError` where the parent covers nothing."""
+        found = rows(con, f"SELECT * FROM sends s WHERE s.tid=? AND s.add_until>? AND {_LIVING}", (child["parent"], now))
+        if not found or not self._cover(con, child, found[0], now):
+            raise StateError
+
+    async def close_additions(self, tid: Tid, actor: str) -> None:
+        """Staff: nothing follows any more. What has left goes on. Raises `GatewayError` where nothing could follow."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            if not self._close_additions(con, self._row(con, tid), actor, now):
+                raise GatewayError(
+                    "Nothing can be added to this transfer, so there is nothing to close.", code="not-living"
+                )
+
+        await self._commit(work, erased=True)
+
+    def _close_additions(self, con: Con, row: sqlite3.Row, actor: str, now: int) -> bool:
+        if row["add_until"] <= now:
+            return False
+        con.execute("UPDATE sends SET add_until=? WHERE tid=?", (now, row["tid"]))
+        audit.record(con, actor, "transfer.close-additions", bytes(row["tid"]).hex(), "", now)
+        self._end_overdue(con, now)
+        return True
+
+    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
+        """Whoever asks to stop, before the end or after it, wants nothing to follow either."""
+        self._close_additions(con, row, "phone", now)
+        return super().stop_by_person(con, row, now)
+
+
+def takes_additions(con: Con, study: str, now: int) -> bool:
+    """Whether what arrives now for this study follows a transfer by itself, at once or after its yes."""
+    return bool(
+        value(
+            con,
+            f"SELECT 1 FROM sends s WHERE s.study=? AND s.add_until>? AND s.parent IS NULL"
+            f" AND (s.state IN ({quoted(OPEN_SENDER)}) OR {_LIVING})",
+            (study, now),
+        )
+    )
