@@ -33,6 +33,10 @@ COMMANDS = {
         "Whose images a received study is: show, worklist, identify, correct.",
     ),
     "cancel": Place("clients.commands.transfer:cancel", "Stop a transfer."),
+    "close-additions": Place(
+        "clients.commands.transfer:close_additions",
+        "Let no late images or reports follow a transfer any more.",
+    ),
     "divert": Place("clients.commands.transfer:divert", "Send a study to another hospital instead."),
     "reopen": Place("clients.commands.transfer:reopen", "Give a locked or expired transfer a new code."),
     "note": Place(

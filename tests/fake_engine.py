@@ -74,7 +74,7 @@ class FakeEngine(FakeArchive):
         super().__init__()
         self.name = name
         self.site = Identity(os.urandom(32)).site.text
-        self.policy = "prefix"
+        self.policy, self.add_seconds = "prefix", 86400
         self.clock = clock or SystemClock()
         self.fails: dict[str, Exception] = {}
         """By name of a method: what it raises instead of answering."""
@@ -160,7 +160,7 @@ class FakeEngine(FakeArchive):
         raise GatewayError
 
     async def send(
-        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = (), add: int | None = None
     ) -> TransferView:
         self._may_fail("send")
         study, peer, now = await self.study(study_id), _get(self.all_peers, to), self.clock.now()
@@ -168,7 +168,7 @@ class FakeEngine(FakeArchive):
             tid=secrets.token_hex(16), role="send", peer=peer.name, state="OFFERED", study=study.id, reason=reason,
             patient_name=study.patient_name, birth_date=study.birth_date, what=f"{study.modalities}, {study.date}",
             created_at=now, expires_at=now + 7200, link=make_link("https://relay.example", os.urandom(16)),
-            alternates=[_get(self.all_peers, site).name for site in alt],
+            alternates=[_get(self.all_peers, site).name for site in alt], add_until=now + add if add else 0,
             pin=make_pin(os.urandom), tries_left=5, reopens_left=3, bytes=study.bytes // 2, instances=study.instances,
             series=[_sealed(s) for s in study.series],
         )  # fmt: skip
@@ -185,6 +185,11 @@ class FakeEngine(FakeArchive):
     async def transfer(self, tid: str) -> TransferView:
         self._may_fail("transfer")
         return _get(self.all_transfers, tid)
+
+    async def close_additions(self, tid: str, actor: str) -> TransferView:
+        self._may_fail("close_additions")
+        await self.record(actor, "close-additions", tid)
+        return self.change(tid, add_until=self.clock.now())
 
     async def divert(self, tid: str, to: str, actor: str) -> TransferView:
         self._may_fail("divert")

@@ -28,6 +28,12 @@ _SHOWN = 5
 @click.option("--latest", is_flag=True, help="The study that arrived last.")
 @click.option("--to", required=True, help="A paired site: its name or id.")
 @click.option("--alt", multiple=True, help="Another site that may get it under the same yes; up to four.")
+@click.option(
+    "--add",
+    type=click.FloatRange(0, 168),
+    metavar="HOURS",
+    help="For how long late images and reports follow under the same yes; 0: not at all. As the policy says.",
+)
 @click.option("--reason", type=click.Choice(_REASONS), default="transfer", show_default=True)
 @json_option
 @runs
@@ -38,6 +44,7 @@ async def send(
     latest: bool,
     to: str,
     alt: tuple[str, ...],
+    add: float | None,
     reason: str,
     speaker: Speaker,
 ) -> int:
@@ -49,7 +56,7 @@ async def send(
         raise click.UsageError("Give one of --path, --study, --latest.")
     async with attached(folder) as engine:
         chosen = await _choose(engine, path, study, speaker)
-        view = await engine.send(chosen, to, reason, actor(), alt)
+        view = await engine.send(chosen, to, reason, actor(), alt, None if add is None else round(add * 3600))
         return await Follower(engine, speaker).follow(view)
 
 

@@ -1,4 +1,4 @@
-"""`status`, `cancel`, `reopen`, `divert`, `note`: transfers that are there."""
+"""`status`, `cancel`, `reopen`, `divert`, `close-additions`, `note`: transfers that are there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ async def status(folder: Path, transfer: str | None, speaker: Speaker) -> int:
 def _line(v: TransferView) -> str:
     arrow = "to" if v.role == "send" else "from"
     images = f"{v.stored}/{v.total or '?'} stored"
-    return f"{v.tid}  {v.state:<9} {arrow} {v.peer}  {images}  {v.what}"
+    added = f"  added to {v.before[:8]}: {v.contents}" if v.kind == "add" else ""
+    return f"{v.tid}  {v.state:<9} {arrow} {v.peer}  {images}  {v.what}{added}"
 
 
 def _more(v: TransferView) -> list[str]:
@@ -110,4 +111,20 @@ async def divert(folder: Path, transfer: str, to: str, speaker: Speaker) -> int:
         else f"Link: {view.link}\nPIN (tell it, do not show it): {view.pin}"
     )
     speaker.value(view, f"Transfer {view.tid} to {view.peer}.\n{said}")
+    return 0
+
+
+@click.command(
+    "close-additions",
+    epilog="Example: trauma-transfer close-additions valley 9f86d081884c7d659a2feaa0c55ad015",
+)
+@DIR
+@click.argument("transfer")
+@json_option
+@runs
+async def close_additions(folder: Path, transfer: str, speaker: Speaker) -> int:
+    """Let nothing follow a transfer any more: late images and reports need a new one."""
+    async with attached(folder) as engine:
+        view = await engine.close_additions(transfer, actor())
+    speaker.value(view, "Closed. What comes now is a new transfer.")
     return 0

@@ -159,6 +159,8 @@ class PolicySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     prefetch_bytes: Annotated[int, Meta(ge=0)] = 20 * 2**30
     deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 86400)] = 7200
     keep_seconds: Annotated[int, Meta(ge=0, le=30 * 86400)] = 86400
+    add_seconds: Annotated[int, Meta(ge=0, le=7 * 86400)] = 86400
+    """For how long late images and reports follow under the same yes, unless staff choose otherwise; 0: not at all."""
     divert: Literal["new-key", "same-key"] = "new-key"
 
 

@@ -99,6 +99,7 @@ quiet_seconds = 60     # a study with no new image for so long is complete
 prefetch_bytes = 21474836480   # sealed bytes to fetch before the yes, for all offers together
 deadline_seconds = 7200        # after the last image was announced, how long the PACS may take
 keep_seconds = 86400   # how long a study stays here after its last transfer ended
+add_seconds = 86400    # how long late images and reports follow under the same yes; the person reads it; 0: not at all
 # divert = "same-key"  # faster: a study that one hospital has opened goes to the next under the same key
 """
 

@@ -51,6 +51,7 @@ METHODS: dict[str, Any] = {
     "transfer": TransferView,
     "cancel": TransferView,
     "divert": TransferView,
+    "close_additions": TransferView,
     "reopen": TransferView,
     "note": TransferView,
     "import_path": dict[str, Any],
@@ -142,7 +143,7 @@ class ControlEngine(RemoteArchive):
         self._folder = folder
         self._ends = contextlib.ExitStack()
         self._session: aiohttp.ClientSession | None = None
-        self.name, self.site, self.policy = "", "", ""
+        self.name, self.site, self.policy, self.add_seconds = "", "", "", 0
 
     async def open(self) -> None:
         """Connects."""
@@ -199,9 +200,12 @@ class ControlEngine(RemoteArchive):
         return await self._call("allow_peer", name, kinds, actor)  # type: ignore[no-any-return]
 
     async def send(
-        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = (), add: int | None = None
     ) -> TransferView:
-        return await self._call("send", study_id, to, reason, actor, list(alt))  # type: ignore[no-any-return]
+        return await self._call("send", study_id, to, reason, actor, list(alt), add)  # type: ignore[no-any-return]
+
+    async def close_additions(self, tid: str, actor: str) -> TransferView:
+        return await self._call("close_additions", tid, actor)  # type: ignore[no-any-return]
 
     async def divert(self, tid: str, to: str, actor: str) -> TransferView:
         return await self._call("divert", tid, to, actor)  # type: ignore[no-any-return]

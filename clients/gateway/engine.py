@@ -19,6 +19,7 @@ from clients.gateway.peers.relay import RelayRefusal
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
 from clients.gateway.sending import notes
+from clients.gateway.sending.additions import MOST
 from clients.gateway.sending.archive import ArchiveEngine
 from clients.gateway.sending.offering import ALTERNATES, SiteWords
 from clients.gateway.sending.reports import Added, Draft, read_draft
@@ -62,6 +63,7 @@ class GatewayEngine(ArchiveEngine):
         self.name = rooms.config.site.name
         self.site = rooms.identity.site.text
         self.policy: str = rooms.config.identity.policy
+        self.add_seconds = rooms.config.policy.add_seconds
 
     async def _run(self, work: Callable[[Con], T]) -> T:
         return await self._rooms.db.run(work)
@@ -165,7 +167,7 @@ class GatewayEngine(ArchiveEngine):
     # Transfers
 
     async def send(
-        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = (), add: int | None = None
     ) -> TransferView:
         """Creates a transfer; waits a moment for its offer, so that the view has the link."""
         if reason not in _REASONS:
@@ -175,9 +177,12 @@ class GatewayEngine(ArchiveEngine):
         others.pop(peer.site, None)
         if len(others) > ALTERNATES:
             raise GatewayError("At most four other hospitals can be named. Choose fewer.", code="alternates")
+        add = self.add_seconds if add is None else add
+        if not 0 <= add <= MOST:
+            raise GatewayError("Late images may follow for at most 7 days. Choose less.", code="add")
         study = await self.study(study_id)
         await self._rooms.rungs.not_refused(study.id)
-        made = await self._rooms.offers.create(study.id, peer.site, reason, actor, alt=list(others))
+        made = await self._rooms.offers.create(study.id, peer.site, reason, actor, alt=list(others), add=add)
         return await self._offered(made)
 
     async def _offered(self, tid: Tid) -> TransferView:
@@ -213,6 +218,11 @@ class GatewayEngine(ArchiveEngine):
         made = await _translated(divert)
         rooms.uploader.pace.make_way(time.monotonic())
         return await self.transfer(made.hex())
+
+    async def close_additions(self, tid: str, actor: str) -> TransferView:
+        """Nothing follows this transfer any more."""
+        await _translated(self._rooms.offers.close_additions(_tid(tid), actor))
+        return await self.transfer(tid)
 
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
         """Newest first; `role` is "send", "receive" or both."""
@@ -255,10 +265,11 @@ class GatewayEngine(ArchiveEngine):
 
     def _receive_view(self, con: Con, row: Any, facts: standing.Facts) -> TransferView:
         view = receive_view(con, row, self._rooms.vault, self._rooms.prefetch.meters)
-        whose = self._rooms.reconciling.view_of(con, Tid(row["tid"]))
+        whose = self._rooms.reconciling.view_of(con, Tid(row["parent"] or row["tid"]))
         return msgspec.structs.replace(
             view, waits=standing.of_receive(con, row, facts).sentence, filed=whose.sentence,
-            identity="corrected" if whose.changes else whose.how or whose.state,
+            # of an addition: its parent's, where staff say it
+            identity="" if view.kind == "add" else "corrected" if whose.changes else whose.how or whose.state,
         )  # fmt: skip
 
     async def cancel(self, tid: str, actor: str) -> TransferView:
@@ -270,8 +281,10 @@ class GatewayEngine(ArchiveEngine):
         """A new code for a locked offer; a new transfer of the same study where the old one has run out."""
         view = await self.transfer(tid)
         if view.role == "send" and view.state == "EXPIRED":
-            peer = await self._run(lambda con: value(con, "SELECT peer FROM sends WHERE tid=?", (_tid(tid),)))
-            return await self.send(view.study, bytes(peer).hex(), view.reason, actor)
+            row = await self._run(lambda con: one(con, "SELECT * FROM sends WHERE tid=?", (_tid(tid),)))
+            assert row is not None
+            peer, add = bytes(row["peer"]).hex(), row["add_seconds"]
+            return await self.send(view.study, peer, view.reason, actor, row["alt"].split(), add)
         await _translated(self._rooms.offers.reopen(_tid(tid), actor))
         return await self.transfer(tid)
 

@@ -242,6 +242,14 @@ class TransferView(View, frozen=True, kw_only=True):
     """The name of that one's destination."""
     alternates: list[str] = []
     """S: names of the other sites that the question names."""
+    add_until: int = 0
+    """S: until when late images follow by themselves; 0 where that was never asked for, or there is no offer yet."""
+    additions: list[str] = []
+    """tids of what was added to it, oldest first."""
+    changed_reports: int = 0
+    """R: reports that it brings in the place of earlier ones."""
+    contents: str = ""
+    """Of an addition: what it brings, as "7 images, 1 report"."""
 
 
 class NoticeView(View, frozen=True, kw_only=True):
@@ -327,6 +335,8 @@ class Engine(Archive, Protocol):
     """This site's id (base64url)."""
     policy: str
     """[identity] policy: prefix, match or as-is."""
+    add_seconds: int
+    """[policy] add_seconds: for how long late images follow where nobody says otherwise."""
 
     async def studies(self, query: str = "", limit: int = 100) -> list[StudyView]: ...
     async def study(self, study_id: str) -> StudyView: ...
@@ -339,9 +349,15 @@ class Engine(Archive, Protocol):
         ...
 
     async def send(
-        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = ()
+        self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = (), add: int | None = None
     ) -> TransferView:
-        """`alt`: at most four other sites that the question names, to which it may be diverted under the same yes."""
+        """`alt`: at most four other sites that the question names, to which it may be diverted under the same yes.
+        `add`: seconds in which late images and reports follow under it; None: as the policy says.
+        """
+        ...
+
+    async def close_additions(self, tid: str, actor: str) -> TransferView:
+        """Nothing follows this transfer any more. Raises `GatewayError` where nothing could."""
         ...
 
     async def divert(self, tid: str, to: str, actor: str) -> TransferView:

@@ -56,7 +56,9 @@ class Living:
         await self.s.execute("UPDATE sends SET state=?, ended_at=? WHERE tid=?", state, self.s.clock.at, tid)
 
     async def late(self, count: int = 1) -> None:
-        await self.s.adopt(*[self.s.file(SeriesInstanceUID="2.25.77", InstanceNumber=i) for i in range(count)])
+        await self.s.adopt(
+            *[self.s.file(SeriesInstanceUID="2.25.77", InstanceNumber=i) for i in range(count)]
+        )
 
     async def children(self, tid: Tid) -> list[Tid]:
         found = await self.s.rows("SELECT tid FROM sends WHERE parent=? ORDER BY rowid", tid)
@@ -129,7 +131,11 @@ async def test_an_addition_holds_what_came_since_and_each_burst_is_one(living: L
     await living.follow_up()
     _, second = await living.children(tid)
     ranges = [
-        tuple(await living.s.one("SELECT p.after, p.frozen FROM spools p JOIN sends s USING (cid) WHERE tid=?", x))
+        tuple(
+            await living.s.one(
+                "SELECT p.after, p.frozen FROM spools p JOIN sends s USING (cid) WHERE tid=?", x
+            )
+        )
         for x in (tid, first, second)
     ]
     assert ranges == [(0, 3), (3, 6), (6, None)]
@@ -249,12 +255,18 @@ async def test_a_crash_at_the_child_leaves_it_as_it_was_or_whole(
     assert await living.states(child) == ["RELEASED"]
 
 
-async def test_who_stops_the_transfer_stops_what_was_added(living: Living) -> None:
-    tid = await living.released()
+@pytest.mark.parametrize("who", ["staff", "person"])
+async def test_who_stops_the_transfer_stops_what_was_added(living: Living, who: str) -> None:
+    tid = await living.offer()
+    phone = await living.yes(tid)
+    await carry(living.s, living.r)
     await living.late()
     await living.follow_up()
     (child,) = await living.children(tid)
-    await living.s.offers.stop(tid, "clerk")
+    if who == "staff":
+        await living.s.offers.stop(tid, "clerk")
+    else:
+        await phone.stop()
     assert await living.states(tid, child) == ["REVOKED", "REVOKED"]
 
 

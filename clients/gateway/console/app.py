@@ -96,6 +96,8 @@ ACTIONS: Final[tuple[tuple[str, str, str, Action], ...]] = (
     (f"/pulls/{_ID}/stop", "archive.find", "stop-pull", archive.stop),
     (f"/transfers/{_ID}/stop", "transfer.stop", "stop", transfer.stop),
     (f"/transfers/{_ID}/divert", "transfer.send", "divert", transfer.divert),
+    (f"/transfers/{_ID}/more", "archive.find", "send-more", transfer.more),
+    (f"/transfers/{_ID}/close-additions", "transfer.send", "close-additions", transfer.close_additions),
     (f"/transfers/{_ID}/reopen", "transfer.reopen", "reopen", transfer.reopen),
     (f"/transfers/{_ID}/note", "transfer.note", "note", note.add),
     (f"/transfers/{_ID}/attest", "transfer.decide", "attest", ladder.do_attest),

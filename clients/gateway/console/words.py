@@ -164,6 +164,7 @@ RECEIVING: Final[Mapping[str, StateWords]] = {
 ASKED: Final = StateWords(
     "Opened: who is it?", "wait", 3, "Nothing is stored before somebody here says who this patient is."
 )
+FOLLOWS: Final = StateWords("More on its way", "busy", 1, "It follows by itself, under the same yes.")
 LOCKED: Final = StateWords(
     "Locked", "bad", 2, "Too many wrong PINs. Re-open it to get a new QR code and PIN."
 )
@@ -184,6 +185,8 @@ class Words(msgspec.Struct, frozen=True):
         """The state of a transfer."""
         if view.locked and view.state == "OFFERED":
             return LOCKED
+        if view.kind == "add" and view.state in ("PREPARING", "SEEN"):
+            return FOLLOWS
         if view.identity == "waits" and view.state == "OPENED":
             return ASKED
         return (SENDING if view.role == "send" else RECEIVING).get(view.state, UNKNOWN)
@@ -249,6 +252,12 @@ class Words(msgspec.Struct, frozen=True):
         if minutes < 90:
             return f"{minutes} min"
         return f"{minutes // 60} h {minutes % 60} min"
+
+    def period(self, hours: float) -> str:
+        """For how long something may follow: "8 hours", "3 days", "1 h 30 min"."""
+        if hours >= 48 and hours % 24 == 0:
+            return self.count(int(hours // 24), "day")
+        return self.count(int(hours), "hour") if hours % 1 == 0 else self.span(hours * 3600)
 
     def left(self, at: int) -> str:
         """How long until then: "97 min"; "" if it has passed."""

@@ -28,11 +28,11 @@ _STUDY_DESCRIPTION, _SERIES_DESCRIPTION = 0x00081030, 0x0008103E
 _NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _SEX = 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00100040
 _BODY_PART = 0x00180015
 _STUDY, _SERIES, _SERIES_NUMBER, _INSTANCE_NUMBER = 0x0020000D, 0x0020000E, 0x00200011, 0x00200013
-_FRAMES = 0x00280008
+_FRAMES, _DOCUMENT_TITLE = 0x00280008, 0x00420010
 _WANTED = IDENTITY | {
     _CHARSET, _IMAGE_TYPE, _STUDY_DATE, _STUDY_TIME, _ACCESSION, _MODALITY, _STUDY_DESCRIPTION,
     _SERIES_DESCRIPTION, _NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _SEX, _STUDY, _SERIES, _SERIES_NUMBER,
-    _INSTANCE_NUMBER, _FRAMES, _BODY_PART,
+    _INSTANCE_NUMBER, _FRAMES, _BODY_PART, _DOCUMENT_TITLE,
 }  # fmt: skip
 _DIRECTORY = "1.2.840.10008.1.3.10"
 """Media Storage Directory Storage: the index of a disc (PS3.10 8.6)."""
@@ -75,6 +75,8 @@ class InstanceHeader(msgspec.Struct, frozen=True, kw_only=True):
     number_of_frames: int = 1
     scout: bool = False
     """A survey image from which a scan was planned: first of what a reader wants to see."""
+    document_title: str = ""
+    """Of an encapsulated document."""
     charset: str = ""
     """Specific Character Set (0008,0005), as it stands there."""
 
@@ -147,6 +149,7 @@ def _header(meta: FileMeta, study: str, series: str, size: int, texts: Texts) ->
         image_type=image_type,
         number_of_frames=max(1, texts.number(_FRAMES, 1)),
         scout="LOCALIZER" in image_type or bool(_SCOUT.search(series_description)),
+        document_title=texts.text(_DOCUMENT_TITLE),
         charset=texts.charset,
     )
 

@@ -19,6 +19,7 @@ from clients.gateway.rooms import Rooms
 from clients.gateway.store.database import Con, one, value
 from transfer import tries
 from transfer.ids import Cid
+from transfer.messages import Offer, peek
 from transfer.prekeys import LIFE
 
 UNHEARD = 180
@@ -75,14 +76,16 @@ def of_send(con: Con, row: sqlite3.Row, facts: Facts) -> Standing:
 def of_receive(con: Con, row: sqlite3.Row, facts: Facts) -> Standing:
     """One transfer that this site receives."""
     if row["state"] == "SEEN":
-        return Standing("It waits for the answer on the patient's phone.")
+        covered = peek(Offer, row["offer"]).kind == "add"
+        return MOVES if covered else Standing("It waits for the answer on the patient's phone.")
     if row["state"] != "OPENED":
         return MOVES
     if not facts.pacs:
         return Standing("No PACS is set here. Set [pacs] in gateway.toml and start again.", wrong=True)
     if facts.low:
         return _DISK
-    if row["why"] == WAITS:
+    parent = "SELECT 1 FROM receives WHERE tid=? AND why=? AND state='OPENED'"
+    if row["why"] == WAITS or value(con, parent, (row["parent"], WAITS)):
         return _WHO
     return _pacs(con, row) or _packs(con, row, facts)
 

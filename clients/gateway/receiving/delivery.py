@@ -30,6 +30,7 @@ from clients.gateway.clock import Clock, Signal
 from clients.gateway.codec import CodecError
 from clients.gateway.dicom.header import InstanceHeader
 from clients.gateway.errors import DiskFullError, IntakeError, leaf
+from clients.gateway.receiving.additions import is_report, note_report
 from clients.gateway.receiving.commitment import Commitments
 from clients.gateway.receiving.destinations import Destinations, Pacs
 from clients.gateway.receiving.holdings import CONFLICT, Holdings
@@ -302,6 +303,9 @@ class Delivery:
             change = known.change if known is not None else None
             header = await self._with_room(lambda: restore(item, coded, path, change))
             await self._label(item.series, header)
+            if is_report(item.sop_class):
+                now = self._clock.now()
+                await self._routes.write(lambda con: note_report(con, self._tid, item, header, now))
             if known is None:
                 known = self._identity = await self._identities.of(self._tid, self._peer, header)
             await self._identities.check(self._tid, known, header)
@@ -332,7 +336,10 @@ class Delivery:
         what = ", ".join(x for x in (h.modality, h.study_description, h.study_date) if x)
 
         def work(con: Con) -> None:
-            con.execute("UPDATE in_series SET label=? WHERE cid=? AND no=?", (label, self._cid, series))
+            con.execute(
+                "UPDATE in_series SET label=?, modality=? WHERE cid=? AND no=?",
+                (label, h.modality, self._cid, series),
+            )
             con.execute(
                 "UPDATE receives SET patient_name=?, birth_date=?, what=? WHERE tid=?",
                 (h.patient_name, h.birth_date, what, self._tid),

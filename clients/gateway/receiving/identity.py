@@ -30,10 +30,12 @@ from clients.gateway.dicom.coercion import Change, Local
 from clients.gateway.dicom.header import InstanceHeader
 from clients.gateway.errors import IntakeError
 from clients.gateway.receiving.claim import Claim, present, presented
+from clients.gateway.receiving.merging import changes_of
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, value
 from transfer.errors import StateError
 from transfer.ids import SiteId, Tid
+from transfer.states import OPEN_RECEIVER
 
 Policy = Literal["prefix", "match", "as-is"]
 _LONGEST = 64
@@ -41,6 +43,8 @@ _LONGEST = 64
 _CODE = 12
 _LOOK = 60.0
 """Seconds between two looks at the clock."""
+_PARENT = 2.0
+"""The same of an addition, at its parent."""
 WAITS, AS_PREFIX = "identity", "identity-prefix"
 """Why an opened transfer stands still: staff are to say who it is; or they have said that they do not know."""
 
@@ -104,6 +108,8 @@ class Identities:
         now = self._clock.now()
         if (frozen := frozen_of(con, tid)) is not None:
             return frozen, 0.0
+        if (found := self._of_parent(con, tid, h, now)) is not None:
+            return found
         since = present(con, tid, h, now)
         said = value(con, "SELECT why FROM receives WHERE tid=?", (tid,)) == AS_PREFIX
         if self._policy == "match" and not said:
@@ -115,6 +121,35 @@ class Identities:
         con.execute("UPDATE receives SET why='' WHERE tid=? AND why IN (?,?)", (tid, AS_PREFIX, WAITS))
         change = None if self._policy == "as-is" else self._prefix(con, peer, h, now)
         return freeze(con, tid, change, "gateway", now), 0.0
+
+    @staticmethod
+    def _of_parent(con: Con, tid: Tid, h: InstanceHeader, now: int) -> tuple[Frozen | None, float] | None:
+        """An addition is filed as its parent is by now, and waits while nobody has said who that is; None for what is
+        none, or where the parent ended without an image.
+        """
+        parent = one(
+            con,
+            "SELECT p.tid, p.state FROM receives r JOIN receives p ON p.tid=r.parent WHERE r.tid=?",
+            (tid,),
+        )
+        if parent is None:
+            return None
+        first = Tid(parent["tid"])
+        if (frozen := frozen_of(con, first)) is None:
+            return (None, _PARENT) if parent["state"] in OPEN_RECEIVER else None
+        con.execute(
+            "INSERT OR IGNORE INTO presented (tid, sender, at) SELECT ?, sender, ? FROM presented WHERE tid=?",
+            (tid, now, first),
+        )
+        present(con, tid, h, now)
+        change, by = frozen.change, frozen.by
+        said = [c for c in changes_of(con, first) if c.state != "failed"]
+        if change is not None and said:
+            local = msgspec.structs.replace(
+                change.local, patient_id=said[-1].to_id, issuer=said[-1].to_issuer
+            )
+            change, by = msgspec.structs.replace(change, local=local), said[-1].by
+        return freeze(con, tid, change, by, now), 0.0
 
     def _is_late(self, since: int, now: int) -> bool:
         return bool(self._wait) and now >= since + self._wait

@@ -18,6 +18,7 @@ from clients.gateway.clock import Clock, Signal
 from clients.gateway.peers.outbox import post
 from clients.gateway.peers.pins import Peer, Pins
 from clients.gateway.receiving import remarks, settling
+from clients.gateway.receiving.additions import parent_of
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, quoted, rows, value
 from clients.gateway.store.vault import Vault
@@ -181,7 +182,7 @@ class Inbox:
             opened = open_release(
                 text, row["offer"], pin=peer.pin, me=self._identity.site, now=now,
                 prekey=lambda kid: self._pins.own_pair(con, kid), used=Digest(used) if used else None,
-                opened=lambda offer: _has_opened(con, peer.site, offer),
+                opened=lambda offer: parent_of(con, peer.site, offer) is not None,
             )  # fmt: skip
             if row["state"] in ("EXPIRED", "DECLINED"):
                 raise ExpiredError
@@ -192,11 +193,13 @@ class Inbox:
         post(con, "ack", peer.site.hex(), make_ack(self._identity.key, text), tid, now)
         if row["state"] != "SEEN":
             return
+        offer = peek(Offer, row["offer"])
+        parent = parent_of(con, peer.site, offer.parent) if offer.kind == "add" and offer.parent else None
         con.execute("INSERT INTO used (tid, release) VALUES (?,?)", (tid, jws.digest(text)))
         con.execute(
-            "UPDATE receives SET state=?, release=?, k_sealed=?, grant_sealed=?, opened_at=? WHERE tid=?",
+            "UPDATE receives SET state=?, release=?, k_sealed=?, grant_sealed=?, opened_at=?, parent=? WHERE tid=?",
             (step(RECEIVER, "SEEN", "release").to, text, self._vault.seal("content-key", opened.key),
-             self._vault.seal("grant", opened.grant_text.encode()), now, tid),
+             self._vault.seal("grant", opened.grant_text.encode()), now, parent, tid),
         )  # fmt: skip
         audit.record(con, "sender", "incoming.opened", tid.hex(), rung_of(opened.grant), now)
         if not isinstance(opened.grant, Grant):  # without the patient's yes
@@ -368,12 +371,6 @@ def unsent(con: Con, tid: bytes, cid: bytes) -> int:
 def _short(con: Con, row: sqlite3.Row) -> bool:
     """Whether all that was listed is less than the study; nothing at all is no study."""
     return not row["total"] or unsent(con, row["tid"], row["cid"]) > 0
-
-
-def _has_opened(con: Con, peer: SiteId, offer: Digest) -> bool:
-    """Whether the study of this site's offer was opened here (protocol s. 7)."""
-    opened = rows(con, "SELECT r.offer FROM used u JOIN receives r ON r.tid=u.tid WHERE r.peer=?", (peer,))
-    return any(jws.digest(row["offer"]) == offer for row in opened)
 
 
 def _code_of_refusal(con: Con, tid: Tid) -> str:

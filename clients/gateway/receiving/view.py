@@ -5,9 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from clients.gateway.meter import Meter
 from clients.gateway.receiving import remarks, settling
+from clients.gateway.receiving.additions import additions_of, changed_reports, contents_of
 from clients.gateway.receiving.inbox import unsent
 from clients.gateway.sending.view import STAFF_WORDS, alarms_of, decided, stop_asked
 from clients.gateway.store.database import Con, rows, value
@@ -20,6 +24,7 @@ from transfer.states import OPEN_RECEIVER
 
 _LACKING = 100
 SENTENCES = {
+    "addition": "New images or reports of a study that is here. They open by themselves, under the same yes.",
     "SEEN": "Still sealed, waiting for the yes. Nothing needs to be done here.",
     "staff": "Staff of the sender decided in the patient's place. The images are going into the PACS.",
     "OPENED": "The answer was yes. The images are going into the PACS.",
@@ -64,9 +69,10 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     moving = open_now and here < announced
     listed, stored = sum(counts.values()), counts.get("stored", 0)
     lost = unsent(con, tid, cid)
-    who = decided(vault, row["grant_sealed"])
+    who, family = decided(vault, row["grant_sealed"]), _family(con, row)
     by_staff = row["state"] == "OPENED" and who.get("rung") in STAFF_WORDS
-    words = SENTENCES.get(row["why"] or ("staff" if by_staff else "")) or SENTENCES.get(row["state"], "")
+    said = "addition" if family["kind"] == "add" and row["state"] == "SEEN" else row["state"]
+    words = SENTENCES.get(row["why"] or ("staff" if by_staff else "")) or SENTENCES.get(said, "")
     if receipt and not counts:  # the ledger was forgotten with time; the receipt is kept
         listed, stored = row["total"], row["total"] - len(receipt.gaps)
     return TransferView(
@@ -84,9 +90,18 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
         series=[
             _progress(s, have[s["no"]]) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))
         ],
-        alarms=alarms_of(con, tid), stop_asked=stop_asked(con, tid),
+        alarms=alarms_of(con, tid), stop_asked=stop_asked(con, tid), **family,
         lacking=[] if open_now else _lacking(con, tid, cid),
     )  # fmt: skip
+
+
+def _family(con: Con, row: sqlite3.Row) -> dict[str, Any]:
+    kind = peek(Offer, row["offer"]).kind
+    return {
+        "kind": "" if isinstance(kind, msgspec.UnsetType) else kind, "before": bytes(row["parent"] or b"").hex(),
+        "additions": additions_of(con, row["tid"]), "contents": contents_of(con, row) if kind == "add" else "",
+        "changed_reports": changed_reports(con, row["tid"]),
+    }  # fmt: skip
 
 
 def _lacking(con: Con, tid: bytes, cid: Cid) -> list[LackingView]:

@@ -96,7 +96,8 @@ class Additions(Diversion):
 
     def _release_addition(self, con: Con, child: sqlite3.Row, now: int) -> None:
         """`covered`, in the transaction that signed its offer. Raises `StateError` where the parent covers nothing."""
-        found = rows(con, f"SELECT * FROM sends s WHERE s.tid=? AND s.add_until>? AND {_LIVING}", (child["parent"], now))
+        living = f"SELECT * FROM sends s WHERE s.tid=? AND s.add_until>? AND {_LIVING}"
+        found = rows(con, living, (child["parent"], now))
         if not found or not self._cover(con, child, found[0], now):
             raise StateError
 
@@ -120,10 +121,26 @@ class Additions(Diversion):
         self._end_overdue(con, now)
         return True
 
+    def _end(self, con: Con, row: sqlite3.Row, event: str, now: int, why: str = "") -> None:
+        """What was stopped, or goes elsewhere, has nothing added to it either. Any other end is the parent's alone."""
+        super()._end(con, row, event, now, why)
+        if row["kind"] == "add" or event not in ("stop", "divert"):
+            return
+        adding = f"SELECT * FROM sends WHERE parent=? AND kind='add' AND state IN ({quoted(OPEN_SENDER)})"
+        for child in rows(con, adding, (row["tid"],)):
+            super()._end(con, child, "stop", now)
+            audit.record(con, "gateway", "transfer.stop", bytes(child["tid"]).hex(), "parent", now)
+
     def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
         """Whoever asks to stop, before the end or after it, wants nothing to follow either."""
         self._close_additions(con, row, "phone", now)
         return super().stop_by_person(con, row, now)
+
+
+def additions_of(con: Con, tid: bytes) -> list[str]:
+    """What was added to a transfer, oldest first."""
+    found = rows(con, "SELECT tid FROM sends WHERE parent=? AND kind='add' ORDER BY rowid", (tid,))
+    return [bytes(row["tid"]).hex() for row in found]
 
 
 def takes_additions(con: Con, study: str, now: int) -> bool:

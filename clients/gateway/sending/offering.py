@@ -75,7 +75,12 @@ class Offering(Ends):
             con.execute(
                 "INSERT INTO spools (cid, study, k_sealed, after, after_import) SELECT ?1, ?2, ?3, ?4, coalesce((SELECT"
                 " max(id) FROM imports WHERE study=?2 AND stopped<>'' AND ?4>0), 0)",
-                (cid, study, self._vault.seal("content-key", self._random(32)), parent.after if parent else 0),
+                (
+                    cid,
+                    study,
+                    self._vault.seal("content-key", self._random(32)),
+                    parent.after if parent else 0,
+                ),
             )
         door = parent is None or parent.kind != "add"
         con.execute(

@@ -76,10 +76,6 @@ class Offers(Additions):
             row = self._row(con, tid)
             self._end(con, row, "stop", now)
             audit.record(con, actor, "transfer.stop", tid.hex(), row["state"], now)
-            for child in self._open_children(con, row):
-                if child["kind"] == "add":
-                    self._end(con, child, "stop", now)
-                    audit.record(con, actor, "transfer.stop", bytes(child["tid"]).hex(), child["state"], now)
 
         await self._commit(work, erased=True)
 

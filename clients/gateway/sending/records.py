@@ -20,7 +20,8 @@ _NAME_SERIES = """
 INSERT OR IGNORE INTO spool_series (cid, no, uid)
 SELECT ?1, (SELECT count(*) FROM spool_series WHERE cid=?1) + row_number() OVER (ORDER BY s.no) - 1, s.uid
 FROM series s WHERE s.study=?2 AND s.uid NOT IN (SELECT uid FROM spool_series WHERE cid=?1)
-AND (EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid AND i.id<=p.frozen AND i.id>p.after)
+AND (EXISTS (SELECT 1 FROM instances i JOIN spools p ON p.cid=?1 WHERE i.study=?2 AND i.series=s.uid
+AND i.id<=p.frozen AND i.id>p.after)
 OR EXISTS (SELECT 1 FROM imports m JOIN import_files f ON f.import=m.id JOIN spools p ON p.cid=?1 WHERE m.study=?2
 AND m.stopped<>'' AND m.id>p.after_import AND f.series=s.uid))
 """

@@ -296,8 +296,8 @@ class Studies:
         def work(con: Con) -> int:
             old = rows(
                 con,
-                "SELECT id FROM studies t WHERE closed=1 AND last_at<? AND NOT EXISTS (SELECT 1 FROM sends s"
-                f" WHERE s.study=t.id AND (s.state IN ({quoted(OPEN_SENDER)}) OR s.ended_at>=? OR s.add_until>?)) LIMIT 2",
+                "SELECT id FROM studies t WHERE closed=1 AND last_at<? AND NOT EXISTS (SELECT 1 FROM sends s WHERE"
+                f" s.study=t.id AND (s.state IN ({quoted(OPEN_SENDER)}) OR s.ended_at>=? OR s.add_until>?)) LIMIT 2",
                 (before, before, now),
             )
             for (study,) in old:

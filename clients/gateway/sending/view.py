@@ -9,11 +9,12 @@ from typing import Any
 from clients.gateway.errors import AbsentError
 from clients.gateway.meter import Meter
 from clients.gateway.sending import completeness, prepared
+from clients.gateway.sending.additions import CLOSED, additions_of
 from clients.gateway.sending.diversion import successor_of
 from clients.gateway.sending.notes import notes_of
 from clients.gateway.sending.offering import alternates_of
 from clients.gateway.sending.offers import refused_at
-from clients.gateway.sending.words import describe, series_label
+from clients.gateway.sending.words import contents, describe, series_label
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
 from clients.gateway.store.vault import Vault
@@ -30,6 +31,8 @@ SENTENCES = {
     "PREPARING": "The study is being sealed. The code appears as soon as the destination's key is here.",
     "no-prekey": "The destination has not published a key yet. The offer goes out by itself when it does; "
     "use the existing route if you cannot wait.",
+    "addition": "New images or reports of a study that was sent before. They follow under the same yes.",
+    CLOSED: "Additions were closed before this one could leave. Send its images as a new transfer.",
     "OFFERED": "Let the patient, or whoever speaks for them, scan the code and type the PIN.",
     "locked": "Too many wrong PINs. Re-open the transfer to get a new code and PIN.",
     "kid-unknown": "The destination changed its key. Stop this transfer and send the study again.",
@@ -116,6 +119,7 @@ def send_view(
     moving = row["state"] in OPEN_SENDER and packs["moved"] < packs["bytes"]
     why = "locked" if locked else row["why"]
     said = why or ("staff" if row["state"] == "RELEASED" and row["decision"] == "staff" else "")
+    said = said or ("addition" if row["kind"] == "add" and row["state"] == "PREPARING" else "")
     after = successor_of(con, row) if row["kind"] != "add" else None
     return TransferView(
         tid=tid.hex(), role="send", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
@@ -132,16 +136,35 @@ def send_view(
         stalled=bool(moving and meter and meter.idle > 5), instances=items, total=items if ended else 0,
         stored=(items - len(receipt.gaps)) if receipt else 0, gaps=len(receipt.gaps) + unsent if receipt else 0,
         proof=receipt.proof if receipt else "", receipt_code=receipt_code(row["receipt"]) if row["receipt"] else "",
-        series=[_progress(con, cid, row["study"], s) for s in series], alarms=alarms_of(con, tid),
-        stop_asked=stop_asked(con, tid), notes=notes_of(con, tid),
+        series=[p for p in (_progress(con, cid, row["study"], s) for s in series) if p.want],
+        alarms=alarms_of(con, tid), stop_asked=stop_asked(con, tid), notes=notes_of(con, tid),
         kind=row["kind"], before=bytes(row["parent"] or b"").hex(), after=bytes(after["tid"]).hex() if after else "",
         after_peer=value(con, "SELECT name FROM peers WHERE site=?", (after["peer"],)) or "" if after else "",
-        alternates=[name for _, name in alternates_of(con, row)],
+        alternates=[name for _, name in alternates_of(con, row)], add_until=row["add_until"],
+        additions=additions_of(con, tid), contents=_contents(con, cid) if row["kind"] == "add" else "",
     )  # fmt: skip
 
 
+_HELD = "i.study=p.study AND i.id>p.after AND i.id<=coalesce(p.frozen, i.id)"
+"""What of its study a spool holds, or will hold."""
+
+
+def _contents(con: Con, cid: Cid) -> str:
+    found = rows(
+        con,
+        f"SELECT s.modality, count(*) AS n FROM spools p JOIN instances i ON {_HELD}"
+        " JOIN series s ON s.study=i.study AND s.uid=i.series WHERE p.cid=? GROUP BY s.uid ORDER BY s.no",
+        (cid,),
+    )
+    return contents([(r["modality"], r["n"]) for r in found])
+
+
 def _progress(con: Con, cid: Cid, study: str, series: sqlite3.Row) -> SeriesProgress:
-    want = value(con, "SELECT count(*) FROM instances WHERE study=? AND series=?", (study, series["uid"]))
+    want = value(
+        con,
+        f"SELECT count(*) FROM spools p JOIN instances i ON {_HELD} WHERE p.cid=? AND i.series=?",
+        (cid, series["uid"]),
+    )
     have = value(
         con,
         "SELECT count(*) FROM items x JOIN instances i ON i.id=x.instance WHERE x.cid=? AND i.series=?",

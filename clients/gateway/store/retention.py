@@ -35,7 +35,7 @@ def forget(con: Con, now: int) -> tuple[bool, list[str]]:
     )
     for row in old:
         con.execute("UPDATE receives SET patient_name='', birth_date='', what='' WHERE tid=?", (row["tid"],))
-        for table in ("ledger", "presented", "identities", "identity_changes"):
+        for table in ("ledger", "presented", "identities", "identity_changes", "in_reports"):
             con.execute(f"DELETE FROM {table} WHERE tid=?", (row["tid"],))
         for table in ("in_records", "in_series"):
             con.execute(f"DELETE FROM {table} WHERE cid=?", (row["cid"],))

@@ -10,6 +10,8 @@ from clients.gateway.console.visit import Visit
 from clients.gateway.console.words import OPEN, REASONS
 
 RECENT = 200
+HOURS = (0, 2, 8, 24, 72, 168)
+"""For how long late images may follow, as the form offers it."""
 
 
 async def show(visit: Visit) -> web.Response:
@@ -23,6 +25,7 @@ async def show(visit: Visit) -> web.Response:
         "study.html", study=study, transfers=sent, under_way=[t for t in sent if t.state in OPEN],
         said=SAID.get(visit.request.query.get("report", ""), ""),
         peers=sorted(peers, key=lambda p: (not p.reachable, p.name)), reasons=REASONS,
+        hours=sorted({*HOURS, visit.engine.add_seconds / 3600}), default=visit.engine.add_seconds / 3600,
     )  # fmt: skip
 
 
@@ -35,8 +38,13 @@ async def send(visit: Visit) -> str:
         )
     if reason not in REASONS:
         raise FieldError("No reason was chosen. Go back and choose one of the list.", code="reason")
+    add = visit.form.get("add", "")
+    if not add.isascii() or not add.isdigit() or len(add) > 6:
+        raise FieldError(
+            "No time for late images was chosen. Go back and choose one of the list.", code="add"
+        )
     alt = [site for name, site in visit.form.items() if name.startswith("alt-") and site != to]
-    view = await visit.engine.send(visit.id, to, reason, visit.user, alt)
+    view = await visit.engine.send(visit.id, to, reason, visit.user, alt, int(add))
     return f"/transfers/{view.tid}"
 
 

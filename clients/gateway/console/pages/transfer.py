@@ -12,13 +12,17 @@ from clients.gateway.console.visit import Visit
 from clients.gateway.console.words import OPEN
 from clients.gateway.views import TransferView
 
+SHOWN = 20
+"""Additions on the page of their transfer, the newest of them."""
+
 
 async def show(visit: Visit) -> web.Response:
     """`GET /transfers/{id}`: state, code, progress, what arrived and what is missing."""
     view = await _read(visit)
+    additions = [await visit.engine.transfer(tid) for tid in view.additions[-SHOWN:]]
     return visit.show(
-        "transfer.html", t=view, can_reopen=can_reopen(view), can_stop=can_stop(view), can_correct=can_correct(view),
-        by_staff=by_staff(view),
+        "transfer.html", t=view, additions=additions, by_staff=by_staff(view),
+        can_reopen=can_reopen(view), can_stop=can_stop(view), can_correct=can_correct(view),
         can_divert=can_divert(view),
     )  # fmt: skip
 
@@ -58,6 +62,21 @@ async def divert(visit: Visit) -> str:
         raise FieldError("No hospital was chosen. Go back and choose one of the list.", code="destination")
     view = await visit.engine.divert(visit.id, to, visit.user)
     return f"/transfers/{view.tid}"
+
+
+async def more(visit: Visit) -> str:
+    """`POST /transfers/{id}/more`: fetches what the PACS has of its study by now; what is new follows by itself."""
+    view = await _read(visit)
+    if view.role != "send":
+        raise FieldError("Only the hospital that sends can send more. Call it.", code="state")
+    study = await visit.engine.study(view.study)
+    return f"/pulls/{(await visit.engine.pull(study.uid, visit.user)).id}"
+
+
+async def close_additions(visit: Visit) -> str:
+    """`POST /transfers/{id}/close-additions`."""
+    await visit.engine.close_additions(visit.id, visit.user)
+    return f"/transfers/{visit.id}"
 
 
 async def reopen(visit: Visit) -> str:

@@ -24,8 +24,15 @@ async def inbox(visit: Visit) -> web.Response:
 async def _list(visit: Visit, role: str, template: str) -> web.Response:
     await visit.saw(template.partition(".")[0])
     views: list[TransferView] = await visit.engine.transfers(role, SHOWN)
+    added: dict[str, list[TransferView]] = {}
+    ended = [t for t in views if t.state not in OPEN]
+    for t in reversed(views):
+        if t.kind == "add":
+            added.setdefault(t.before, []).append(t)
+    shown = {t.tid for t in views}
     return visit.show(
         template,
         under_way=[t for t in views if t.state in OPEN],
-        ended=[t for t in views if t.state not in OPEN],
+        ended=[t for t in ended if t.kind != "add" or t.before not in shown],
+        added=added,
     )
