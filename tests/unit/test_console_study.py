@@ -90,6 +90,25 @@ async def test_other_hospitals_may_be_named_and_are_shown() -> None:
         assert f"Or to {north.name}" in page.text
 
 
+async def test_for_how_long_late_images_follow_is_chosen_with_the_policy_s_time_first() -> None:
+    async with house() as built:
+        built.engine.add_seconds = 5400
+        study = newest(built)
+        person = await built.person("desk1")
+        page = await person.open(f"/studies/{study}")
+        assert "follow under the same yes for 1 h 30 min" in page.text
+        assert "do not follow: each needs a new transfer" in page.text
+        for add in ("-1", "x", "9999999"):
+            await person.open(f"/studies/{study}")
+            await person.send(f"/studies/{study}/send", add=add)
+            assert person.status == 400
+        assert built.engine.all_transfers == {}
+        await person.open(f"/studies/{study}")
+        await person.send(f"/studies/{study}/send", add="7200")
+        (view,) = built.engine.all_transfers.values()
+        assert view.add_until == built.clock.time + 7200
+
+
 async def test_a_site_that_only_sends_is_no_destination() -> None:
     async with house() as built:
         for site, peer in list(built.engine.all_peers.items()):

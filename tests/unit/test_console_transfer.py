@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from clients.gateway.console.pages.transfer import can_reopen, can_stop
 from clients.gateway.views import LackingView, TransferView
 from tests.console_kit import House, Person, house
+from tests.fake_archive import match
 from tests.fake_engine import blank
 from transfer.states import RECEIVER, SENDER
 from transfer.text import is_seen
@@ -392,3 +394,52 @@ async def test_staff_note_who_answered() -> None:
         page = await officer.open(f"/transfers/{view.tid}")
         assert "noted by dr-lee" in page.text
         assert [form for form in page.forms if form.action.endswith("/note")] == []
+
+
+async def test_a_living_transfer_says_until_when_and_shows_what_was_added() -> None:
+    """Staff close it, or fetch more from their PACS; after that late images are a new transfer."""
+    async with house() as built:
+        now = built.clock.time
+        added = blank(
+            tid="cd" * 16, role="send", peer="Lakeside Trauma Center", kind="add", contents="7 images, 1 report",
+            state="COMPLETE", created_at=now,
+        )  # fmt: skip
+        view = await sent(
+            built,
+            state="COMPLETE",
+            released_at=now,
+            add_until=now + 3600,
+            additions=[added.tid],
+            link="",
+            pin="",
+        )
+        built.engine.all_transfers[added.tid] = replace(added, before=view.tid)
+        person = await built.person("desk1")
+        page = await person.open(f"/transfers/{view.tid}")
+        assert "follows by itself: nobody is asked again" in page.text
+        assert "7 images, 1 report Complete" in page.text
+        assert f"/transfers/{added.tid}" in page.links
+        child = await person.open(f"/transfers/{added.tid}")
+        assert "New in a study that came before: 7 images, 1 report." in child.text
+        assert f"/transfers/{view.tid}" in child.links
+
+        built.engine.archived = [match((await built.engine.study(view.study)).uid)]
+        await person.open(f"/transfers/{view.tid}")
+        await person.send(f"/transfers/{view.tid}/more")
+        assert person.path.startswith("/pulls/")
+
+        await person.open(f"/transfers/{view.tid}")
+        page = await person.send(f"/transfers/{view.tid}/close-additions")
+        assert (await built.engine.transfer(view.tid)).add_until == now
+        assert "What comes now is a new transfer, with a question of its own" in page.text
+        assert not [f for f in page.forms if f.action.endswith(("/close-additions", "/more"))]
+
+
+async def test_more_from_the_sender_is_asked_on_the_telephone() -> None:
+    """There is no message for it: the inbox says whom to call, and what that desk presses."""
+    async with house() as built:
+        view = incoming(built, state="COMPLETE", patient_name="TEST, ALPHA")
+        text = await seen(await built.person("dr-lee"), view)
+        assert "Do you need more of this study" in text
+        assert f"transfer {view.tid[:8]}" in text
+        assert "Send more" in text

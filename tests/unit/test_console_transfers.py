@@ -47,3 +47,30 @@ async def test_empty_lists_say_what_will_come() -> None:
         person = await built.person("dr-lee")
         assert "Nothing is coming" in (await person.open("/inbox")).text
         assert "Nothing was sent yet" in (await person.open("/sent")).text
+
+
+async def test_the_inbox_shows_what_was_added_with_its_transfer() -> None:
+    """7 new images, 1 report: under the parent once it has ended, by itself while it comes."""
+    async with house() as built:
+        now = built.clock.time
+        first, added, late = "1" * 32, "2" * 32, "3" * 32
+        addition = {
+            "role": "receive",
+            "peer": "Hill Clinic",
+            "kind": "add",
+            "before": first,
+            "patient_name": "TEST, BRAVO",
+        }
+        for view in (
+            blank(tid=first, role="receive", peer="Hill Clinic", state="COMPLETE", patient_name="TEST, BRAVO",
+                  additions=[added, late], created_at=now - 9),
+            blank(tid=added, state="COMPLETE", contents="7 images, 1 report", changed_reports=1, created_at=now,
+                  **addition),
+            blank(tid=late, state="OPENED", contents="2 images", created_at=now, **addition),
+        ):  # fmt: skip
+            built.engine.all_transfers[view.tid] = view
+        page = await (await built.person("dr-lee")).open("/inbox")
+        assert "New in a study that is here : 2 images" in page.text
+        assert "+ 7 images, 1 report Complete" in page.text
+        assert "a report was changed" in page.text
+        assert page.text.count("Hill Clinic") == 2, "one row for the study, and what is on its way"

@@ -33,7 +33,7 @@ class Parties:
     async def ledger(self, *states: str) -> None:
         cid = (await self.r.receive(self.tid))["cid"]
         await self.r.execute(
-            "INSERT INTO in_series VALUES (?,0,'2.25.1',?,1,'CT 2 · head')", cid, len(states)
+            "INSERT INTO in_series VALUES (?,0,'2.25.1',?,1,'CT 2 · head','CT')", cid, len(states)
         )
         for no, state in enumerate(states):
             await self.r.execute(

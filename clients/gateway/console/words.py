@@ -173,6 +173,8 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "send": ("Prepared", "Patient or proxy asked", "On its way", "Stored"),
     "receive": ("Announced", "Sealed here", "Opened", "Stored"),
 }
+LIVING: Final = frozenset({"RELEASED", "COMPLETE", "PARTIAL"})
+"""States in which late images may follow a transfer that this site sends."""
 OPEN: Final = frozenset({"PREPARING", "OFFERED", "RELEASED", "SEEN", "OPENED"})
 
 
@@ -258,6 +260,11 @@ class Words(msgspec.Struct, frozen=True):
         if hours >= 48 and hours % 24 == 0:
             return self.count(int(hours // 24), "day")
         return self.count(int(hours), "hour") if hours % 1 == 0 else self.span(hours * 3600)
+
+    def lives(self, view: TransferView) -> bool:
+        """Whether late images follow a transfer by themselves, now or after its yes."""
+        waits = view.state == "OFFERED" or (view.state in LIVING and view.released_at > 0)
+        return view.add_until > self.now and waits
 
     def left(self, at: int) -> str:
         """How long until then: "97 min"; "" if it has passed."""

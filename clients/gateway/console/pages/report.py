@@ -6,7 +6,8 @@ from clients.gateway.console.uploads import FILE
 from clients.gateway.console.visit import Visit
 
 SAID = {
-    "added": "The report was added. It goes with the images of every transfer of this study that is still open.",
+    "added": "The report was added. It goes with the images of every transfer of this study that is still open, or that"
+    " late images may follow.",
     "same": "This report was here already, and is there once.",
     "late": "The report was added, but a transfer that is under way was closed before it. Send the study again, or the"
     " trauma center does not get it.",

@@ -22,7 +22,7 @@ async def show(visit: Visit) -> web.Response:
     sent = [t for t in await visit.engine.transfers("send", RECENT) if t.tid in of_study]
     peers = [p for p in await visit.engine.peers() if "receive" in p.roles]
     return visit.show(
-        "study.html", study=study, transfers=sent, under_way=[t for t in sent if t.state in OPEN],
+        "study.html", study=study, transfers=sent, under_way=[t for t in sent if t.state in OPEN and t.kind != "add"],
         said=SAID.get(visit.request.query.get("report", ""), ""),
         peers=sorted(peers, key=lambda p: (not p.reachable, p.name)), reasons=REASONS,
         hours=sorted({*HOURS, visit.engine.add_seconds / 3600}), default=visit.engine.add_seconds / 3600,
@@ -38,7 +38,7 @@ async def send(visit: Visit) -> str:
         )
     if reason not in REASONS:
         raise FieldError("No reason was chosen. Go back and choose one of the list.", code="reason")
-    add = visit.form.get("add", "")
+    add = visit.form.get("add", str(visit.engine.add_seconds))
     if not add.isascii() or not add.isdigit() or len(add) > 6:
         raise FieldError(
             "No time for late images was chosen. Go back and choose one of the list.", code="add"
