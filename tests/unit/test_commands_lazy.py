@@ -33,7 +33,7 @@ EXPECTED = {
     "gateway echo": ["DIR"],
     "user add": ["DIR", "NAME", "--role"],
     "user remove": ["DIR", "NAME"],
-    "send": ["DIR", "--path", "--study", "--latest", "--to", "--alt", "--reason"],
+    "send": ["DIR", "--path", "--study", "--latest", "--to", "--alt", "--add", "--reason"],
     "audit verify": ["DIR"],
     "audit export": ["DIR", "--format", "--transfer", "--after", "--out"],
     "audit packet": ["DIR", "TRANSFER", "--out"],
@@ -53,6 +53,7 @@ EXPECTED = {
     "reopen": ["DIR", "TRANSFER"],
     "note": ["DIR", "TRANSFER", "--minor", "--interpreter", "--basis"],
     "divert": ["DIR", "TRANSFER", "--to"],
+    "close-additions": ["DIR", "TRANSFER"],
     "demo": ["--path", "--pacs", "--headless", "--keep"],
 }  # fmt: skip
 """Item 6 of the command line's promise; `--json` and `--help` are everywhere."""

@@ -202,6 +202,26 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     }
     places = {name: f"/transfers/{(await made.sent(**values)).tid}" for name, values in sending.items()}
     places |= {name: f"/transfers/{made.incoming(**values).tid}" for name, values in receiving.items()}
+    more = {
+        **ended,
+        "kind": "add",
+        "state": "COMPLETE",
+        "contents": "7 images, 1 report",
+        "stored": 8,
+        "total": 8,
+    }
+    living = await made.sent(**{**ended, "state": "COMPLETE", "stored": 575, "add_until": now + 7200})
+    added = await made.sent(**{**more, "before": living.tid})
+    engine.change(living.tid, additions=[added.tid])
+    first = made.incoming(**{**ended, **opened, "state": "COMPLETE", "stored": 575})
+    new = made.incoming(**{**more, **opened, "before": first.tid, "changed_reports": 1, "series": series[:1]})
+    made.incoming(
+        **{**more, **opened, "before": first.tid, "state": "OPENED", "ended_at": 0, "contents": "2 images"}
+    )
+    engine.change(first.tid, additions=[new.tid])
+    places |= {
+        name: f"/transfers/{view.tid}" for name, view in (("living", living), ("added", added), ("more", new))
+    }
     asked = made.incoming(**{**going, **ended, **opened, "ended_at": 0, "state": "OPENED", "why": "identity"})
     engine.ask_who(asked.tid)
     filed = made.incoming(**{**ended, **opened, "state": "COMPLETE", "stored": 575})
