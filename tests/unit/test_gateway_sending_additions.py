@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clients.gateway.errors import GatewayError
-from clients.gateway.sending.additions import CLOSED, takes_additions
+from clients.gateway.sending.additions import CLOSED
 from clients.gateway.sending.offering import SiteWords
 from tests.gateway_kit import DAY, HOUR, Handset, House, carry, houses
 from transfer import jws
@@ -184,7 +184,7 @@ async def test_after_the_close_late_images_are_a_new_transfer(living: Living, ho
         assert "transfer.close-additions" in await living.s.actions(tid.hex())
     else:
         await phone.stop()
-    assert not await living.s.db.run(lambda con: takes_additions(con, living.study, living.s.clock.at))
+    assert (await living.s.send(tid))["add_until"] <= living.s.clock.at
     await living.late()
     await living.follow_up()
     await living.follow_up()

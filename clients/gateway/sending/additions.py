@@ -141,15 +141,3 @@ def additions_of(con: Con, tid: bytes) -> list[str]:
     """What was added to a transfer, oldest first."""
     found = rows(con, "SELECT tid FROM sends WHERE parent=? AND kind='add' ORDER BY rowid", (tid,))
     return [bytes(row["tid"]).hex() for row in found]
-
-
-def takes_additions(con: Con, study: str, now: int) -> bool:
-    """Whether what arrives now for this study follows a transfer by itself, at once or after its yes."""
-    return bool(
-        value(
-            con,
-            f"SELECT 1 FROM sends s WHERE s.study=? AND s.add_until>? AND s.parent IS NULL"
-            f" AND (s.state IN ({quoted(OPEN_SENDER)}) OR {_LIVING})",
-            (study, now),
-        )
-    )

@@ -143,7 +143,9 @@ class Rungs:
             raise StateError
         if not self.ladder.refusal.next:
             raise RungOffError
-        return await self._offers.create(row["study"], SiteId(row["peer"]), row["reason"], actor, said)
+        return await self._offers.create(
+            row["study"], SiteId(row["peer"]), row["reason"], actor, said, add=row["add_seconds"]
+        )
 
     async def not_refused(self, study: str) -> None:
         """Raises `RefusedError` where a person has said no to sending this study."""
