@@ -17,6 +17,7 @@ from clients.gateway.sending import records
 from clients.gateway.store.database import Database
 from tests.gateway_kit import PATIENCE, House, StillClock, an_instance, eventually, running
 from tests.spool_kit import SMALL, Restored, Spool, noise, spool_of
+from transfer.ids import Cid, SiteId
 from transfer.manifest import RECORD_PACKS
 from transfer.packs import BUCKETS
 
@@ -65,6 +66,30 @@ async def test_a_closed_study_is_sealed_whole(house: House, workers: ThreadPoolE
     assert row["next_n"] == await spool.value("SELECT next_n FROM spools WHERE cid=?"), (
         "an ended spool is left alone"
     )
+
+
+async def test_an_addition_holds_what_came_behind_its_parent_and_an_earlier_import_s_gaps_are_not_its_own(
+    house: House, workers: ThreadPoolExecutor
+) -> None:
+    spool = await spool_of(house, workers, an_instance(InstanceNumber=1), an_instance(InstanceNumber=2))
+    await spool.pack()
+    imports = "INSERT INTO imports (id, study, path, actor, skipped, at, stopped) VALUES (?,?,'','x',0,0,'cut')"
+    files = "INSERT INTO import_files (import, sop_uid, series, size) VALUES (?,?,'2.25.77',1)"
+    for number, missing in ((1, "2.25.901"), (2, "2.25.902")):
+        await house.execute(imports, number, spool.study)
+        await house.execute(files, number, missing)
+    late = [an_instance(InstanceNumber=n, SeriesInstanceUID="2.25.77") for n in (1, 2)]
+    await house.adopt(house.file(an_instance(InstanceNumber=3)), *map(house.file, late))
+    await house.studies.close(spool.study, "test")
+    tid = await house.offers.create(spool.study, SiteId(b"r" * 32), "transfer", "clerk")
+    cid = Cid((await house.send(tid))["cid"])
+    await house.execute("UPDATE spools SET after=2, after_import=1 WHERE cid=?", cid)
+    added = Spool(house, spool.study, tid, cid, workers)
+    await added.pack()
+    found = await Restored(added).read()
+    assert [s.want for s in found.chain.series.values()] == [1, 3]
+    assert {i.sop_uid for i in found.items} > {str(ds.SOPInstanceUID) for ds in late}
+    assert (len(found.items), await added.value("SELECT unsent FROM spools WHERE cid=?")) == (3, 1)
 
 
 async def test_files_are_for_their_owner_alone(house: House, workers: ThreadPoolExecutor) -> None:
