@@ -73,7 +73,9 @@ async def test_an_addition_holds_what_came_behind_its_parent_and_an_earlier_impo
 ) -> None:
     spool = await spool_of(house, workers, an_instance(InstanceNumber=1), an_instance(InstanceNumber=2))
     await spool.pack()
-    imports = "INSERT INTO imports (id, study, path, actor, skipped, at, stopped) VALUES (?,?,'','x',0,0,'cut')"
+    imports = (
+        "INSERT INTO imports (id, study, path, actor, skipped, at, stopped) VALUES (?,?,'','x',0,0,'cut')"
+    )
     files = "INSERT INTO import_files (import, sop_uid, series, size) VALUES (?,?,'2.25.77',1)"
     for number, missing in ((1, "2.25.901"), (2, "2.25.902")):
         await house.execute(imports, number, spool.study)
