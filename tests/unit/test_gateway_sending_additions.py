@@ -139,6 +139,13 @@ async def test_an_addition_holds_what_came_since_and_each_burst_is_one(living: L
         for x in (tid, first, second)
     ]
     assert ranges == [(0, 3), (3, 6), (6, None)]
+    await living.s.offers.close_additions(tid, "clerk")
+    await living.late(1)
+    await living.follow_up()
+    assert await living.s.value("SELECT max(frozen) FROM spools") == 7, (
+        "what came after the close is not in it"
+    )
+    assert await living.s.alarms(tid) == ["late-images"]
 
 
 async def test_without_a_yes_that_stands_nothing_follows(living: Living) -> None:

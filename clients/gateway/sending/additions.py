@@ -33,22 +33,29 @@ _LIVING = (
     "s.release IS NOT NULL AND s.parent IS NULL AND s.state IN ('RELEASED','COMPLETE','PARTIAL')"
     " AND EXISTS (SELECT 1 FROM peers WHERE site=s.peer AND unpinned_at=0)"
 )
-_FAMILY = "c.tid=s.tid OR (c.parent=s.tid AND c.kind='add')"
-_SENT = f"(SELECT max(p.frozen) FROM sends c JOIN spools p ON p.cid=c.cid WHERE {_FAMILY})"
-"""The newest instance that the transfer or one of its additions holds."""
-_IS_LATE = f"EXISTS (SELECT 1 FROM instances i WHERE i.study=s.study AND i.id>{_SENT})"
 _BEGIN = f"""
-SELECT s.*, {_SENT} AS sent FROM sends s WHERE s.add_until>?1 AND {_LIVING} AND {_IS_LATE}
-AND NOT EXISTS (SELECT 1 FROM sends c JOIN spools p ON p.cid=c.cid WHERE p.frozen IS NULL AND ({_FAMILY}))
+SELECT s.* FROM sends s WHERE s.add_until>0 AND s.add_until>?1 AND {_LIVING}
 AND NOT EXISTS (SELECT 1 FROM sends s2 WHERE s2.study=s.study AND s2.peer=s.peer AND s2.rowid>s.rowid
-    AND s2.add_until>?1 AND {_LIVING.replace("s.", "s2.")})
+    AND s2.add_until>0 AND s2.add_until>?1 AND {_LIVING.replace("s.", "s2.")})
 """
 """Of two transfers of one study to one place the newer one has the additions."""
-_TOO_LATE = f"""
-SELECT s.tid FROM sends s WHERE s.add_seconds>0 AND s.add_until BETWEEN 1 AND ?1 AND s.parent IS NULL
-AND s.state IN ('RELEASED','COMPLETE','PARTIAL') AND {_IS_LATE}
+_OVER = f"""
+SELECT s.* FROM sends s JOIN studies t ON t.id=s.study WHERE s.add_until>0 AND s.add_until<=?1 AND s.parent IS NULL
+AND s.state IN ('RELEASED','COMPLETE','PARTIAL')
 AND NOT EXISTS (SELECT 1 FROM alarms a WHERE a.tid=s.tid AND a.code='{LATE}')
 """
+_SENT = """
+SELECT max(p.frozen), count(*)=count(p.frozen) FROM spools p WHERE p.cid IN
+(SELECT cid FROM sends WHERE tid=?1 UNION SELECT cid FROM sends WHERE parent=?1 AND kind='add')
+"""
+"""The newest instance that a transfer or one of its additions holds, and whether all of them are closed."""
+
+
+_CUT = """
+UPDATE spools SET frozen=(SELECT max(id) FROM instances WHERE study=spools.study) WHERE frozen IS NULL AND cid IN
+(SELECT c.cid FROM sends c JOIN sends s ON s.tid=c.parent WHERE c.kind='add' AND c.state='RELEASED' AND s.add_until<=?)
+"""
+"""What has left goes on with what it has by then."""
 
 
 class Additions(Diversion):
@@ -61,12 +68,14 @@ class Additions(Diversion):
         now = self._clock.now()
 
         def work(con: Con) -> tuple[bool, bool]:
-            late = rows(con, _BEGIN, (now,))
-            for row in late:
-                self._begin(con, row, now)
+            late = [(row, sent) for row in rows(con, _BEGIN, (now,)) if (sent := _late_behind(con, row))]
+            for row, sent in late:
+                self._begin(con, row, sent, now)
             over = self._end_overdue(con, now)
-            waits = value(con, "SELECT 1 FROM sends WHERE kind='add' AND state='PREPARING' LIMIT 1")
-            return bool(late) or over, waits is not None
+            waits = (
+                "SELECT 1 FROM sends WHERE parent IS NOT NULL AND kind='add' AND state='PREPARING' LIMIT 1"
+            )
+            return bool(late) or over, value(con, waits) is not None
 
         happened, waits = await self._db.run(work)
         if happened:
@@ -74,8 +83,8 @@ class Additions(Diversion):
             self._changed.set()
         return waits
 
-    def _begin(self, con: Con, row: sqlite3.Row, now: int) -> None:
-        parent = Parent(Tid(row["tid"]), "add", after=row["sent"])
+    def _begin(self, con: Con, row: sqlite3.Row, sent: int, now: int) -> None:
+        parent = Parent(Tid(row["tid"]), "add", after=sent)
         self._create(con, row["study"], SiteId(row["peer"]), row["reason"], "gateway", now, parent=parent)
 
     def _end_overdue(self, con: Con, now: int) -> bool:
@@ -89,7 +98,8 @@ class Additions(Diversion):
             self._end(con, child, "stop", now, why=CLOSED)
             audit.record(con, "gateway", "transfer.stop", bytes(child["tid"]).hex(), CLOSED, now)
             audit.alarm(con, child["parent"], LATE, _LATE, now)
-        late = rows(con, _TOO_LATE, (now,))
+        con.execute(_CUT, (now,))
+        late = [row for row in rows(con, _OVER, (now,)) if _late_behind(con, row)]
         for row in late:
             audit.alarm(con, row["tid"], LATE, _LATE, now)
         return bool(waiting or late)
@@ -135,6 +145,17 @@ class Additions(Diversion):
         """Whoever asks to stop, before the end or after it, wants nothing to follow either."""
         self._close_additions(con, row, "phone", now)
         return super().stop_by_person(con, row, now)
+
+
+def _late_behind(con: Con, row: sqlite3.Row) -> int:
+    """The last instance that a transfer and its additions hold, where newer ones are here that none of them takes up;
+    else 0.
+    """
+    (sent, closed), newest = (
+        rows(con, _SENT, (row["tid"],))[0],
+        value(con, "SELECT max(id) FROM instances WHERE study=?", (row["study"],)),
+    )
+    return int(sent) if closed and sent and (newest or 0) > sent else 0
 
 
 def additions_of(con: Con, tid: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 -- that ends. 0 before the offer, and the time of it where somebody closed it earlier.
 ALTER TABLE sends ADD COLUMN add_seconds INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sends ADD COLUMN add_until INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX sends_add_until ON sends (add_until) WHERE add_until>0;
 -- What of its study a spool holds: the instances behind this one, and what is missing of imports behind this one.
 ALTER TABLE spools ADD COLUMN after INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE spools ADD COLUMN after_import INTEGER NOT NULL DEFAULT 0;
