@@ -45,7 +45,7 @@ export default {
   'ask.why': 'Para qué',
   'ask.until': 'Quedan',
   'ask.alt': 'Si {to} no puede recibirlas, pueden ir a {alt}.',
-  'ask.add': 'También se pueden mandar imágenes e informes nuevos de las próximas {add}.',
+  'ask.add': 'Durante {add} se pueden mandar también imágenes e informes nuevos.',
   'ask.ends': 'El permiso termina: {ends}.',
   'declined.patient': 'Ya se preguntó al paciente y dijo no, {declined}.',
   'declined.proxy': 'Ya se preguntó a quien habla por el paciente y dijo no, {declined}.',

@@ -300,7 +300,7 @@ async def test_what_may_go_elsewhere_and_later_is_seen(hospital: MakeHospital, p
     page = await asked(h, phone)
     text = await page.inner_text("main")
     assert "they may go to Hill Hospital or Bay Hospital." in text
-    assert "from the next 2 hours may be sent too" in text
+    assert "For 2 hours, new scans and reports may be sent too" in text
     assert "This is only a drill" in text
     assert "Name not known yet" in text
 
