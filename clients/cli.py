@@ -42,6 +42,7 @@ COMMANDS = {
     "note": Place(
         "clients.commands.transfer:note", "Note who answered: a minor, an interpreter, a proxy's right."
     ),
+    "door": Place("clients.commands.transfer:door", "Open another door of a transfer: qr, voice, scan."),
     "phone": Place("clients.commands.phone:phone", "Answer as a phone would, without a browser."),
     "demo": Place("clients.commands.demo:demo", "Watch a CT go from one hospital to another's PACS, here."),
 }

@@ -1,7 +1,7 @@
 """A phone without a browser: the same handshake as the page, for drills, scripts and tests (protocol s. 3).
 
-It holds q and the PIN in memory, makes one run, answers, and follows the state until the transfer ends or
-`follow` seconds have passed.
+It holds q and the PIN (or the number and the code that a voice said) in memory, makes one run, answers, and follows the
+state until the transfer ends or `follow` seconds have passed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import aiohttp
 from clients.gateway.errors import GatewayError
 from transfer.door import Asked, PhoneDoor, WrongPinError
 from transfer.errors import DecidedError, HeaderError, PeerError, by_code
-from transfer.links import mailbox_of, read_link
+from transfer.ids import Nameplate
+from transfer.links import heard, mailbox_of, read_address, read_link
 from transfer.mailbox import Status
 from transfer.messages import encode
 from transfer.states import TERMINAL
@@ -51,18 +52,37 @@ class TrustError(GatewayError):
     code = "certificate"
 
 
+class TypoError(GatewayError):
+    """This code was heard or typed wrong: its last digit does not fit. No try was spent; ask for it once more."""
+
+    code = "typo"
+
+
+def _heard(code: str) -> str:
+    try:
+        return heard("".join(code.split()))
+    except HeaderError:
+        raise TypoError from None
+
+
 class Phone:
     """One run of one phone. Use as an async context manager."""
 
-    def __init__(self, link: str, pin: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, link: str, pin: str, tls: ssl.SSLContext | None = None, *, number: str = "", q: bytes = b""
+    ) -> None:
+        """`number`: at the voice door, whose `pin` is the code with its check digit. `q`: of the code that this phone
+        shows at the scan door.
+        """
         try:
-            page, q = read_link(link)
-        except HeaderError:
+            self._base, door = read_address(link)
+            if door == "qr":
+                _, q = read_link(link)
+            self._mailbox = (Nameplate(number.encode()) if door == "voice" else mailbox_of(q)).name
+        except (HeaderError, UnicodeEncodeError):
             raise LinkError from None
-        self._base = page
-        self._mailbox = mailbox_of(q).hex()
-        self._q, self._pin = q, pin
-        self._door = PhoneDoor(q, pin, os.urandom)
+        self._q, self._pin = (b"", _heard(pin)) if door == "voice" else (q, pin)
+        self._door = PhoneDoor(self._q, self._pin, os.urandom)
         self._tls = tls
         self._seen = 0
 
@@ -180,13 +200,13 @@ class Phone:
 
 async def run_phone(
     link: str, pin: str, *, approve: bool, by: str, name: str, rel: str, tls: ssl.SSLContext | None,
-    told: Callable[[str, dict[str, Any]], None],
+    told: Callable[[str, dict[str, Any]], None], number: str = "", q: bytes = b"",
 ) -> str:  # fmt: skip
     """One whole drill; `told` gets events. Returns S's state after the answer. Raises errors of the protocol, also
     where the answer did not count.
     """
     d = "approve" if approve else "deny"
-    async with Phone(link, pin, tls) as phone:
+    async with Phone(link, pin, tls, number=number, q=q) as phone:
         try:
             asked = await phone.ask()
         except WrongPinError as why:

@@ -15,7 +15,7 @@ from relay.errors import AbsentError, DifferentError, GoneError, QuotaError, Rat
 from relay.ledger import Row
 from relay.metastore import Hello, Posted, check_owner
 from transfer.encoding import sha256
-from transfer.ids import Digest, SiteId
+from transfer.ids import Digest, Nameplate, SiteId
 from transfer.mailbox import SLOT_CAPS
 
 Con = sqlite3.Connection
@@ -44,6 +44,8 @@ def put_hello(con: Con, mb: str, site: SiteId, hello: Hello, quota: Quota) -> No
         con.execute(add, (mb, site, hello.body, hello.ended, hello.dies))
         return
     owner, gone, ended = found[0]
+    if owner != site and is_nameplate(mb):
+        raise DifferentError  # drawn at random, so two sites may draw the same: another number helps
     check_owner(owner, site, bool(gone))
     if ended and not hello.ended:
         raise GoneError
@@ -51,6 +53,11 @@ def put_hello(con: Con, mb: str, site: SiteId, hello: Hello, quota: Quota) -> No
         "UPDATE mailboxes SET body = ?, ended = ?, dies = iif(ended, dies, ?) WHERE mb = ?",
         (hello.body, hello.ended, hello.dies, mb),
     )
+
+
+def is_nameplate(mb: str) -> bool:
+    """Whether a mailbox is a voice door's: its number is public, and free again once the mailbox has died."""
+    return len(mb) == Nameplate.SIZE
 
 
 def put_message(con: Con, message: Message, site: SiteId | None, now: int, quota: Quota) -> Posted:
@@ -132,10 +139,13 @@ def delete(con: Con, mb: str, site: SiteId) -> None:
 
 
 def end(con: Con, mb: str) -> None:
-    """Its messages go, its name stays."""
+    """Its messages go, its name stays; but there are only so many numbers, so a nameplate goes too."""
     con.execute("DELETE FROM messages WHERE mb = ?", (mb,))
     con.execute("DELETE FROM letters WHERE mb = ? AND mb <> ''", (mb,))
-    con.execute("UPDATE mailboxes SET gone = 1, body = x'' WHERE mb = ?", (mb,))
+    if is_nameplate(mb):
+        con.execute("DELETE FROM mailboxes WHERE mb = ?", (mb,))
+    else:
+        con.execute("UPDATE mailboxes SET gone = 1, body = x'' WHERE mb = ?", (mb,))
 
 
 def present(rows: list[Row]) -> Any:

@@ -13,6 +13,7 @@ import msgspec
 
 from relay import metastore
 from relay.blobstore import BlobName
+from relay.boxes import is_nameplate
 from relay.clock import Clock
 from relay.config import Quota
 from relay.errors import AbsentError, DifferentError, DiskError, GoneError, QuotaError, RateError
@@ -266,6 +267,8 @@ class MemoryMeta:
                 raise QuotaError
             self._boxes[mb] = _Box(site, hello)
             return
+        if box.owner != site and is_nameplate(mb):
+            raise DifferentError
         check_owner(box.owner, site, box.gone)
         if box.hello.ended and not hello.ended:
             raise GoneError
@@ -319,6 +322,8 @@ class MemoryMeta:
     def _end_box(self, mb: str) -> None:
         box = self._boxes[mb]
         box.end()
+        if is_nameplate(mb):
+            del self._boxes[mb]
         queue = self._queues[box.owner]
         self._queues[box.owner] = {seq: letter for seq, letter in queue.items() if letter.mb != mb}
 
@@ -331,7 +336,7 @@ class MemoryMeta:
         for known in self._cids.values():
             if known.dies <= now:
                 known.end()
-        for mb, box in self._boxes.items():
+        for mb, box in list(self._boxes.items()):
             if not box.gone and box.hello.dies <= now:
                 self._end_box(mb)
         return False

@@ -1,12 +1,14 @@
 """The phone page: files that are read once at start and served with strict headers.
 
 They lie in `clients/phone` beside this package and are never imported. What is not in the table made at start
-does not exist, so no path of a request ever reaches the file system. Everything is compressed once, at start.
+does not exist, so no path of a request ever reaches the file system. Everything is compressed once, at start; scripts
+leave out their lines of comment, which are a third of what a phone on a slow network would wait for.
 """
 
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import msgspec
@@ -26,6 +28,8 @@ _TYPES = {
     ".json": "application/json", ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon",
     ".woff2": "font/woff2", ".webmanifest": "application/manifest+json",
 }  # fmt: skip
+_COMMENT = re.compile(rb"^[ \t]*(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/[ \t]*)\n", re.MULTILINE | re.DOTALL)
+"""Whole lines of comment; what stands in a line with code stays."""
 _MOST_BYTES = 8 * 2**20
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
@@ -68,6 +72,8 @@ def read_parts(folder: Path) -> dict[str, Part]:
             raise ConfigError(
                 "The folder of the phone page is too large. Name the right folder and start again."
             )
+        if path.suffix == ".js":
+            body = _COMMENT.sub(b"", body)
         etag = f'"{b64(sha256(body)[:12])}"'
         parts[path.relative_to(folder).as_posix()] = Part(body, gzip.compress(body, 9, mtime=0), kind, etag)
     return parts

@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -25,6 +25,7 @@ from clients.gateway.receiving.comparing import compare
 from clients.gateway.receiving.reconciling import NotAskedError, UnconfirmedError
 from clients.gateway.sending.notes import words_of
 from clients.gateway.sending.reports import Draft, check
+from clients.gateway.sending.scans import read_scanned
 from clients.gateway.views import (
     AuditView,
     CheckView,
@@ -51,9 +52,10 @@ from clients.gateway.whose import (
 from tests.fake_archive import FakeArchive
 from transfer.errors import StateError
 from transfer.ids import SiteId
-from transfer.links import make_link, make_pin
+from transfer.links import VOICE_DIGITS, Door, make_address, make_link, make_nameplate, make_pin, spoken
 from transfer.sites import Identity, fingerprint
 from transfer.states import SENDER, TERMINAL, step
+from transfer.tries import VOICE_SECONDS
 
 T = TypeVar("T")
 PASSWORD = "four unrelated words"
@@ -75,6 +77,7 @@ class FakeEngine(FakeArchive):
         self.name = name
         self.site = Identity(os.urandom(32)).site.text
         self.policy, self.add_seconds = "prefix", 86400
+        self.page = "https://relay.example"
         self.clock = clock or SystemClock()
         self.fails: dict[str, Exception] = {}
         """By name of a method: what it raises instead of answering."""
@@ -240,6 +243,29 @@ class FakeEngine(FakeArchive):
         view, words = await self.transfer(tid), words_of(minor, interpreter, basis)
         await self.record(actor, "noted", tid, words)
         return self.change(tid, notes=[*view.notes, NoteView(at=self.clock.now(), by=actor, text=words)])
+
+    async def door(self, tid: str, door: str, scanned: str, actor: str) -> TransferView:
+        view = await self.transfer(tid)
+        step(SENDER, view.state, "switch")
+        if door == "scan":
+            read_scanned(scanned)
+        await self.record(actor, "door", tid)
+        values: dict[str, Any] = {
+            "number": "",
+            "code_until": 0,
+            "codes": view.codes + 1,
+            "pin": make_pin(os.urandom),
+        }
+        if door == "qr":
+            values["link"] = make_link("https://relay.example", os.urandom(16))
+        else:
+            values["link"] = make_address("https://relay.example", cast(Door, door))
+        if door == "voice":
+            values |= {
+                "number": make_nameplate(os.urandom).name, "pin": spoken(make_pin(os.urandom, VOICE_DIGITS)),
+                "code_until": self.clock.now() + VOICE_SECONDS, "tries_left": 3,
+            }  # fmt: skip
+        return self.change(tid, door=door, joined_at=0, check="", **values)
 
     async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
         raise GatewayError

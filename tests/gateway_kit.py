@@ -34,7 +34,7 @@ from relay.config import Config, Rate, Rates
 from relay.enroll import enroll
 from tests.image_kit import EXPLICIT, encoded, image_elements, smooth
 from transfer.door import Asked, PhoneDoor
-from transfer.ids import BlobKey, Cid, MailboxId, SiteId, Tid
+from transfer.ids import BlobKey, Cid, Mailbox, MailboxId, SiteId, Tid, stored_mailbox
 from transfer.links import mailbox_of
 from transfer.mailbox import Answer, Hello, Point, Refusal, Sealed, Status
 from transfer.messages import encode
@@ -92,7 +92,7 @@ class House:
         self.offers = Offers(*own, self.clock, system_random, self.outgoing, self.changed)
         self.doors = Doors(*own, self.offers, self.clock, system_random, self.outgoing, self.changed)
         self.inbox = Inbox(*own, self.pins, self.clock, self.outgoing, self.changed)
-        self.outbox = Outbox(self.db, self.relay, self.clock, self.outgoing)
+        self.outbox = Outbox(self.db, self.relay, self.clock, self.outgoing, self.offers.refused)
         self.dispatch = Dispatch(
             self.db, self.relay, self.pins, self.doors, self.offers, self.inbox, self.clock
         )
@@ -249,25 +249,28 @@ async def carry(source: House, target: House) -> None:
 
 
 class Handset:
-    """A phone that scanned the QR of `tid` at `house`; what it posts goes straight to the doors."""
+    """A phone at the open door of `tid` at `house`; what it posts goes straight to the doors."""
 
     def __init__(self, house: House, tid: Tid, q: bytes, pin: str) -> None:
         self.house, self.tid, self.q, self.pin = house, tid, q, pin
         self.door = PhoneDoor(q, pin, system_random)
-        self.mailbox = mailbox_of(q)
+        self.mailbox: Mailbox = mailbox_of(q)
 
     @classmethod
     async def scan(cls, house: House, tid: Tid, *, wrong: bool = False) -> Handset:
         """With the PIN that was told, or with a wrong one."""
         row = await house.send(tid)
         pin = house.vault.open("pin", row["pin_sealed"]).decode()
-        pin = f"{(int(pin) + 1 + secrets.randbelow(999_000)) % 10**6:06d}" if wrong else pin
-        return cls(house, tid, house.vault.open("q", row["q_sealed"]), pin)
+        space = 10 ** len(pin)
+        pin = f"{(int(pin) + 1 + secrets.randbelow(space - 1)) % space:0{len(pin)}d}" if wrong else pin
+        phone = cls(house, tid, house.vault.open("q", row["q_sealed"]), pin)
+        phone.mailbox = stored_mailbox(row["mailbox"])
+        return phone
 
     async def post(self, slot: int, body: bytes) -> None:
         await self.house.doors.handle(
             SiteEntry(
-                seq=1, at=self.house.clock.at, body=msgspec.json.decode(body), mb=self.mailbox.hex(),
+                seq=1, at=self.house.clock.at, body=msgspec.json.decode(body), mb=self.mailbox.name,
                 run=self.door.run.hex(), slot=slot,
             )
         )  # fmt: skip
@@ -276,7 +279,7 @@ class Handset:
         """What S has left for this run in a slot and the relay has not yet taken."""
         found = await self.house.rows(
             "SELECT body FROM outbox WHERE kind='mailbox' AND target=? ORDER BY id",
-            f"/m/{self.mailbox.hex()}/{self.door.run.hex()}/{slot}",
+            f"/m/{self.mailbox.name}/{self.door.run.hex()}/{slot}",
         )
         return [bytes(r[0]) for r in found]
 

@@ -2,8 +2,7 @@
 
     TransferError
     +-- LocalError            our own caller asked for what may not be
-    |   +-- StateError        `state`
-    |   `-- NotYetError       `not-yet`: a later door, grant type or kind, refused by name
+    |   `-- StateError        `state`
     `-- PeerError             what a peer sent is refused
         +-- VersionError      `version`        +-- ExpiredError     `expired`
         +-- HeaderError       `header`         +-- ClockError       `clock`
@@ -47,12 +46,6 @@ class StateError(LocalError):
     """The transfer is no longer in a state that allows this. Reload the page to see where it stands."""
 
     code = "state"
-
-
-class NotYetError(LocalError):
-    """This way of sending is not part of this version. Use the QR code and PIN, or the existing route."""
-
-    code = "not-yet"
 
 
 class PeerError(TransferError):

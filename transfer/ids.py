@@ -99,6 +99,42 @@ class MailboxId(Fixed):
 
     SIZE = 16
 
+    @property
+    def name(self) -> str:
+        """As URL paths carry it."""
+        return self.hex()
+
+
+class Nameplate(Fixed):
+    """The name of a mailbox at the voice door: seven ASCII digits, random, public, and said before the code."""
+
+    SIZE = 7
+
+    def __new__(cls, data: bytes) -> Self:
+        if not data.isdigit():
+            raise HeaderError
+        return super().__new__(cls, data)
+
+    @property
+    def name(self) -> str:
+        """As URL paths carry it."""
+        return self.decode("ascii")
+
+
+Mailbox = MailboxId | Nameplate
+
+
+def read_mailbox(name: str) -> Mailbox:
+    """A mailbox's name as URL paths carry it: 32 hex digits or 7 decimal ones. Raises `HeaderError`."""
+    if len(name) == Nameplate.SIZE and name.isascii():
+        return Nameplate(name.encode("ascii"))
+    return MailboxId.from_hex(name)
+
+
+def stored_mailbox(data: bytes) -> Mailbox:
+    """A mailbox's name as a database keeps it: its 16 bytes, or its 7 digits. Raises `HeaderError`."""
+    return Nameplate(data) if len(data) == Nameplate.SIZE else MailboxId(data)
+
 
 class ContentKey(Fixed):
     """`K`: opens one study. Never leaves S but inside a release; never shown."""

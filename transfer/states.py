@@ -21,9 +21,6 @@ from a person's no to any of them.
 
 A child offer (protocol s. 7) is a transfer of its own in the same tables; `covered` releases it under its
 parent's grant. `divert` ends the transfer that a child takes the place of.
-
-Events of later versions (the other doors) are in `LATER`: they are refused by name
-with `NotYetError`.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ from typing import Final
 
 import msgspec
 
-from transfer.errors import NotYetError, StateError
+from transfer.errors import StateError
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -61,6 +58,8 @@ SENDER: Final[Table] = {
     ("OFFERED", "divert"): Step("DIVERTED", _END),
     ("OFFERED", "declined"): Step("OFFERED", ("alarm", "ack")),
     ("OFFERED", "reopen"): Step("OFFERED", ("new-code", "hello", "audit")),
+    ("OFFERED", "switch"): Step("OFFERED", ("tombstone", "new-code", "hello", "audit")),
+    ("OFFERED", "run-out"): Step("OFFERED", ("tombstone", "erase-code")),
     ("RELEASED", "receipt-complete"): Step(
         "COMPLETE", ("store-receipt", "ack", "erase-keys", "delete-packs")
     ),
@@ -120,18 +119,13 @@ PHONE_PAGES: Final[Table] = {
     ("RECEIPT", "stop"): Step("SENT"),
 }
 
-LATER: Final = frozenset({"voice", "staff-scan"})
-"""Events that this version refuses by name."""
-
 OPEN_SENDER: Final = ("PREPARING", "OFFERED", "RELEASED")
 OPEN_RECEIVER: Final = ("SEEN", "OPENED")
 TERMINAL: Final = frozenset({"COMPLETE", "PARTIAL", "DENIED", "EXPIRED", "REVOKED", "DIVERTED", "DECLINED"})
 
 
 def step(table: Table, state: str, event: str) -> Step:
-    """What follows `event` in `state`. Raises `StateError`, or `NotYetError` for an event of a later version."""
-    if event in LATER:
-        raise NotYetError
+    """What follows `event` in `state`. Raises `StateError`."""
     found = table.get((state, event))
     if found is None:
         raise StateError

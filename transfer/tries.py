@@ -22,6 +22,8 @@ RUN_SECONDS = 60
 """An open run older than this is dead."""
 ANSWER_DELAY = 0.05
 """Seconds after m1 at which S sends m2, whatever the map took."""
+VOICE_SECONDS = 600
+"""How long a voice door's code begins runs."""
 AFTER_END = 24 * 3600
 """Seconds past the end in which the receipt page still answers."""
 

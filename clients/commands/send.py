@@ -11,6 +11,7 @@ import click
 
 from clients.commands.gateway import DIR
 from clients.commands.output import EXIT, Speaker, json_option, runs
+from clients.commands.transfer import code_of
 from clients.gateway.attached import attached
 from clients.gateway.control import actor
 from clients.gateway.errors import BusyError, GatewayError
@@ -157,11 +158,13 @@ class Follower:
 
     def tell(self, v: TransferView) -> None:
         """Every event on the way that this view holds and that was not told yet."""
-        if v.link and v.link not in self._said:  # a re-opened transfer has a new one
-            self._said.add(v.link)
-            self._speaker.qr(v.link)
-            sentence = f"Link: {v.link}\nPIN (tell it, do not show it): {v.pin}"
-            self._speaker.event("offered", sentence, link=v.link, pin=v.pin, tid=v.tid)
+        code = f"{v.link} {v.number} {v.pin}"
+        if v.pin and code not in self._said:  # a re-opened transfer, or another door, has a new one
+            self._said.add(code)
+            if v.door == "qr":
+                self._speaker.qr(v.link)
+            number = {"number": v.number} if v.number else {}
+            self._speaker.event("offered", code_of(v), link=v.link, pin=v.pin, tid=v.tid, **number)
         if v.joined_at:
             self._once("joined", f"A phone has the PIN. Check code: {v.check}", check=v.check)
         if v.moved != self._moved and (

@@ -1,7 +1,8 @@
-"""`status`, `cancel`, `reopen`, `divert`, `close-additions`, `note`: transfers that are there."""
+"""`status`, `cancel`, `reopen`, `door`, `divert`, `close-additions`, `note`: transfers that are there."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -10,7 +11,9 @@ from clients.commands.gateway import DIR
 from clients.commands.output import Speaker, json_option, runs
 from clients.gateway.attached import attached
 from clients.gateway.control import actor
+from clients.gateway.sending.words import groups
 from clients.gateway.views import TransferView
+from transfer.links import PATHS
 
 
 @click.command(epilog="Example: trauma-transfer status valley")
@@ -66,7 +69,7 @@ async def reopen(folder: Path, transfer: str, speaker: Speaker) -> int:
     """Give a locked transfer a new code, or ask again after one has expired."""
     async with attached(folder) as engine:
         view = await engine.reopen(transfer, actor())
-    speaker.value(view, f"Link: {view.link}\nPIN (tell it, do not show it): {view.pin}")
+    speaker.value(view, code_of(view))
     return 0
 
 
@@ -128,3 +131,35 @@ async def close_additions(folder: Path, transfer: str, speaker: Speaker) -> int:
         view = await engine.close_additions(transfer, actor())
     speaker.value(view, "Closed. What comes now is a new transfer.")
     return 0
+
+
+@click.command(epilog="Example: trauma-transfer door valley 9f86d081884c7d659a2feaa0c55ad015 voice")
+@DIR
+@click.argument("transfer")
+@click.argument("door", type=click.Choice(list(PATHS)), metavar="DOOR")
+@click.option("--scanned", default="", help="At scan: what the scanner read off the phone.")
+@json_option
+@runs
+async def door(folder: Path, transfer: str, door: str, scanned: str, speaker: Speaker) -> int:
+    """Open another door of a transfer that waits: a new code, the same offer, no new tries.
+
+    qr: the phone scans the desk's QR. voice: a number and a code for the telephone, for ten minutes. scan: the phone
+    shows a code, which --scanned gives.
+    """
+    if bool(scanned) != (door == "scan"):
+        raise click.UsageError("Give --scanned at the door `scan`, and only there.")
+    async with attached(folder) as engine:
+        view = await engine.door(transfer, door, scanned, actor())
+    speaker.value(view, code_of(view))
+    return 0
+
+
+def code_of(v: TransferView) -> str:
+    """How somebody may answer, in lines."""
+    if not v.pin:
+        return "The code is not at the relay yet. Look with `trauma-transfer status`."
+    if v.door == "voice":
+        until = time.strftime("%H:%M", time.localtime(v.code_until))
+        return f"Address: {v.link}\nNumber: {groups(v.number)}\nCode: {groups(v.pin)} (until {until})"
+    link = f"Link: {v.link}\n" if v.door == "qr" else ""
+    return f"{link}PIN (tell it, do not show it): {v.pin}"

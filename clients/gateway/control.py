@@ -54,6 +54,7 @@ METHODS: dict[str, Any] = {
     "close_additions": TransferView,
     "reopen": TransferView,
     "note": TransferView,
+    "door": TransferView,
     "import_path": dict[str, Any],
     "report_file": ReportView,
     "identity": IdentityView,
@@ -113,7 +114,12 @@ class ControlServer:
 
     async def _hello(self, request: web.Request) -> web.Response:
         return web.json_response(
-            {"name": self._engine.name, "site": self._engine.site, "policy": self._engine.policy}
+            {
+                "name": self._engine.name,
+                "site": self._engine.site,
+                "policy": self._engine.policy,
+                "page": self._engine.page,
+            }
         )
 
     async def _handle(self, request: web.Request) -> web.Response:
@@ -143,7 +149,7 @@ class ControlEngine(RemoteArchive):
         self._folder = folder
         self._ends = contextlib.ExitStack()
         self._session: aiohttp.ClientSession | None = None
-        self.name, self.site, self.policy, self.add_seconds = "", "", "", 0
+        self.name, self.site, self.policy, self.page, self.add_seconds = "", "", "", "", 0
 
     async def open(self) -> None:
         """Connects."""
@@ -156,6 +162,7 @@ class ControlEngine(RemoteArchive):
             await self.close()
             raise BusyError from None
         self.name, self.site, self.policy = hello["name"], hello["site"], hello.get("policy", "")
+        self.page = hello.get("page", "")
 
     async def close(self) -> None:
         """Disconnects."""
@@ -224,6 +231,9 @@ class ControlEngine(RemoteArchive):
 
     async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
         return await self._call("note", tid, minor, interpreter, basis, actor)  # type: ignore[no-any-return]
+
+    async def door(self, tid: str, door: str, scanned: str, actor: str) -> TransferView:
+        return await self._call("door", tid, door, scanned, actor)  # type: ignore[no-any-return]
 
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         return await self._call("import_path", path, actor, early)  # type: ignore[no-any-return]

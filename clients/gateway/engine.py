@@ -52,7 +52,7 @@ _REASONS = ("transfer", "consult", "drill")
 _LITERAL = str.maketrans({c: f"!{c}" for c in "!%_"})
 """Characters that mean something in LIKE, as themselves."""
 _OFFER_LOOKS = 32
-"""How often `send` looks for the offer, at each change or every quarter of a second."""
+"""How often a call looks for what it began, at each change or every quarter of a second."""
 
 
 class GatewayEngine(ArchiveEngine):
@@ -64,6 +64,7 @@ class GatewayEngine(ArchiveEngine):
         self.site = rooms.identity.site.text
         self.policy: str = rooms.config.identity.policy
         self.add_seconds = rooms.config.policy.add_seconds
+        self.page = rooms.config.site.page or rooms.config.relay.url
 
     async def _run(self, work: Callable[[Con], T]) -> T:
         return await self._rooms.db.run(work)
@@ -187,10 +188,14 @@ class GatewayEngine(ArchiveEngine):
 
     async def _offered(self, tid: Tid) -> TransferView:
         """A new transfer, after a moment for its offer."""
+        return await self._look(tid.hex(), lambda view: view.state != "PREPARING")
+
+    async def _look(self, tid: str, ready: Callable[[TransferView], bool]) -> TransferView:
+        """The transfer once it is `ready`, or as it is after a few seconds."""
         for _ in range(_OFFER_LOOKS):
             seen = self._rooms.changed.seen
-            view = await self.transfer(tid.hex())
-            if view.state != "PREPARING":
+            view = await self.transfer(tid)
+            if ready(view):
                 break
             await self._rooms.changed.wait(seen, 0.25)
         return view
@@ -258,8 +263,7 @@ class GatewayEngine(ArchiveEngine):
         return await self._run(work)
 
     def _send_view(self, con: Con, row: Any, facts: standing.Facts) -> TransferView:
-        page = self._rooms.config.site.page or self._rooms.config.relay.url
-        view = send_view(con, row, self._rooms.vault, page, self._rooms.uploader.meters)
+        view = send_view(con, row, self._rooms.vault, self.page, self._rooms.uploader.meters)
         view = self._rooms.rungs.shown(con, row, view)
         return msgspec.structs.replace(view, waits=standing.of_send(con, row, facts).sentence)
 
@@ -294,6 +298,11 @@ class GatewayEngine(ArchiveEngine):
         await self._run(lambda con: notes.add(con, ident, words, actor, self._rooms.clock.now()))
         self._rooms.changed.set()
         return await self.transfer(tid)
+
+    async def door(self, tid: str, door: str, scanned: str, actor: str) -> TransferView:
+        """Another door, or a new code at the same one; waits a moment until the relay knows it."""
+        await _translated(self._rooms.offers.switch(_tid(tid), door, scanned, actor))
+        return await self._look(tid, lambda view: bool(view.pin))
 
     # The upper rungs
 

@@ -202,6 +202,14 @@ class TransferView(View, frozen=True, kw_only=True):
     """R, after the end: images that are missing or have a weaker proof than others, at most 100."""
     waits: str = ""
     """What an open transfer stands still for, and the next step; empty where it moves."""
+    door: str = "qr"
+    """S: where somebody may answer: qr, voice or scan."""
+    number: str = ""
+    """S: the voice door's public number, said before the code; then `pin` is the code with its check digit."""
+    codes: int = 0
+    """S: how many codes it has had."""
+    code_until: int = 0
+    """S: when the code stops letting anybody in, where that is before the end of the offer; else 0."""
     identity: str = ""
     """R: sealed, waits (staff are to say who it is), prefix, match, as-is, corrected or unknown. S: empty."""
     filed: str = ""
@@ -337,6 +345,8 @@ class Engine(Archive, Protocol):
     """[identity] policy: prefix, match or as-is."""
     add_seconds: int
     """[policy] add_seconds: for how long late images follow where nobody says otherwise."""
+    page: str
+    """Where this site's phone page is, without a door."""
 
     async def studies(self, query: str = "", limit: int = 100) -> list[StudyView]: ...
     async def study(self, study_id: str) -> StudyView: ...
@@ -370,6 +380,9 @@ class Engine(Archive, Protocol):
     async def reopen(self, tid: str, actor: str) -> TransferView: ...
     async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
         """Notes who answered: the patient is a minor, an interpreter's language, on what the right to answer rests."""
+
+    async def door(self, tid: str, door: str, scanned: str, actor: str) -> TransferView:
+        """A new code at the door "qr", "voice" or "scan" (there, what was `scanned`). Tries that are spent stay so."""
         ...
 
     # The upper rungs (`sending.rungs`): `actor` has just given their password

@@ -305,11 +305,21 @@ async function call(path, body, stop) {
 /** The relay has this mailbox no more: it ended while the person was here. */
 export class Gone extends Error {}
 
-/** Everything about one scanned link, in memory only. */
+/** Seconds for which a phone that shows its code asks for its m0 as often as people wait for it. */
+const BRISK = 120;
+
+/** Everything about one code, in memory only. */
 export class Visit {
-  /** @param {Bytes} q */
-  constructor(q) {
+  /**
+   * @param {Bytes} q empty at the voice door
+   * @param {string} [number] the voice door's
+   * @param {boolean} [shown] the staff have yet to scan q
+   */
+  constructor(q, number = '', shown = false) {
     this.q = q;
+    this.number = number;
+    this.shown = shown;
+    this.unknown = false;
     this.code = '';
     /** @type {Promise<Hello | undefined>} */
     this.hello = this.open();
@@ -317,9 +327,16 @@ export class Visit {
 
   /** m0, once; undefined where a page of its own has been shown instead. */
   async open() {
-    this.path = `/m/${hex(await hkdf(this.q, '', 'tt1/mailbox', 16))}`;
-    const { status, body } = await call(`${this.path}/0`);
-    if (status !== 200) return void show('unknown');
+    this.path = `/m/${this.number || hex(await hkdf(this.q, '', 'tt1/mailbox', 16))}`;
+    const until = performance.now() + BRISK * 1000;
+    let { status, body } = await call(`${this.path}/0`);
+    while (status === 404 && this.shown) {
+      await pause(performance.now() < until ? 1500 : 8000);
+      if (visit !== this) return; // another code took its place
+      ({ status, body } = await call(`${this.path}/0`));
+    }
+    this.shown = false;
+    if (status !== 200) return void unknown(this);
     if (body && 'ended' in body) return void showEnd(exact(body, { v: is.v1, ended: is.line(16) }).ended);
     try {
       return exact(body, { v: is.v1, tid: is.bytes(16), s: is.bytes(32), exp: is.time });
@@ -432,12 +449,14 @@ function render(quiet) {
   if (page === document.body.dataset.page) return say();
   const focused = main.contains(document.activeElement);
   main.replaceChildren(template(page));
-  for (let part; (part = find('[data-part]', main)); ) part.replaceWith(template(part.dataset.part));
+  for (let part; (part = find('[data-part]', main)); ) {
+    part.replaceWith(template(door === 'v' && part.dataset.part === 'pin-form' ? 'voice-form' : part.dataset.part));
+  }
   document.body.dataset.page = page;
   say();
   const heading = find('h1', main);
   heading.tabIndex = -1;
-  if (!quiet || focused) (find('#code', main) ?? heading).focus({ preventScroll: true });
+  if (!quiet || focused) (find('#number, #code', main) ?? heading).focus({ preventScroll: true });
   if (quiet) announce(heading.textContent);
   scrollTo(0, 0);
 }
@@ -449,7 +468,7 @@ export function announce(sentence) {
 
 /** @param {string} name */
 function value(name, values = wanted.values) {
-  const found = name === 'offline' ? offline && 'yes' : values[name];
+  const found = name === 'offline' ? offline && 'yes' : name === 'anew' ? door !== 's' && 'yes' : values[name];
   return (typeof found === 'function' ? found() : found) || '';
 }
 
@@ -521,17 +540,22 @@ export function showEnd(state) {
   show('ended', { how: () => words[`state.${state}`] ?? words['state.other'] });
 }
 
+/** Numbers only, in any script's digits, so that a paste with a space or a hyphen works. @param {HTMLInputElement} input */
+function digits(input) {
+  const clean = input.value.replace(/[٠-٩۰-۹]/g, (c) => String(c.charCodeAt(0) & 15)).replace(/\D/g, '');
+  if (clean !== input.value) input.value = clean;
+  return clean;
+}
+
 /** @param {string} page @param {Values} [values] */
 function showPin(page, values) {
+  if (door === 'v') return showVoice(page, values);
   const filled = { short: '', ...values };
   show(page, filled);
   /** @type {HTMLInputElement} */
   const input = find('#code');
   input.oninput = () => {
-    // Numbers only, in any script's digits, so that a paste with a space or a hyphen works
-    const clean = input.value.replace(/[٠-٩۰-۹]/g, (c) => String(c.charCodeAt(0) & 15)).replace(/\D/g, '');
-    if (clean !== input.value) input.value = clean;
-    if (clean.length === 6) filled.short = '';
+    if (digits(input).length === 6) filled.short = '';
     say();
   };
   find('form').onsubmit = (/** @type {Event} */ event) => {
@@ -543,8 +567,139 @@ function showPin(page, values) {
   };
 }
 
+// The voice door: a number and a code that were read out
+
+/** Damm's check digit (quasigroup of order 10): 0 where the last digit fits. @param {string} code */
+const damm = (code) =>
+  [...code].reduce(
+    (row, digit) =>
+      Number(
+        '0317598642709215486342068713591750983426612304597836742095815869720134894536201794386172052581436790'[
+          row * 10 + Number(digit)
+        ]
+      ),
+    0
+  );
+
+/** @param {string} page @param {Values} [values] */
+function showVoice(page, values) {
+  const filled = { noNumber: '', unknown: '', short: '', typo: '', ...values };
+  show(page, filled);
+  /** @type {HTMLInputElement[]} */
+  const [number, code] = [find('#number'), find('#code')];
+  number.value = visit?.number ?? '';
+  number.oninput = () => {
+    filled.unknown = '';
+    if (digits(number).length === 7) {
+      filled.noNumber = '';
+      dial(number.value);
+    }
+    say();
+  };
+  code.oninput = () => {
+    filled.typo = '';
+    if (digits(code).length === 9) filled.short = '';
+    say();
+  };
+  find('form').onsubmit = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    filled.noNumber = number.value.length === 7 ? '' : 'yes';
+    filled.short = code.value.length === 9 ? '' : 'yes';
+    filled.typo = !filled.short && damm(code.value) ? 'yes' : '';
+    say();
+    if (filled.noNumber) return number.focus();
+    if (filled.short || filled.typo) return code.focus();
+    dial(number.value);
+    void enter(code.value.slice(0, 8));
+  };
+}
+
+/** m0 of a number, while its code is still being typed. @param {string} number */
+function dial(number) {
+  if (visit?.number === number && !visit.unknown) return;
+  visit = new Visit(utf8(''), number);
+  visit.hello.catch((why) => fail(why, true));
+}
+
+/** @param {Visit} of whose mailbox the relay does not have */
+function unknown(of) {
+  of.unknown = true;
+  if (door !== 'v') return show('unknown');
+  if (of === visit) showVoice('voice', { unknown: 'yes' });
+}
+
+// The staff scan: this phone makes q and shows it
+
+/**
+ * The dark modules of a QR code (ISO/IEC 18004, version 3-M: 29 modules, one block of 44 and 26 bytes) as an SVG path.
+ * The mask is always 0: what is shown is random, and readers take any.
+ * @param {string} line 28 characters of ASCII
+ */
+export function square(line) {
+  const bits = (/** @type {number} */ byte) => byte.toString(2).padStart(8, '0');
+  const data = `0100${[line.length, ...utf8(line)].map(bits).join('')}0000`.match(/.{8}/g)?.map((b) => parseInt(b, 2)) ?? [];
+  while (data.length < 44) data.push(236, 17);
+  /** @type {number[]} */
+  const power = [];
+  for (let i = 0, x = 1; i < 255; i++, x = (x << 1) ^ (x > 127 ? 285 : 0)) power.push(x);
+  const times = (/** @type {number} */ a, /** @type {number} */ b) =>
+    a && b && power[(power.indexOf(a) + power.indexOf(b)) % 255];
+  let divisor = [1];
+  for (let i = 0; i < 26; i++) {
+    divisor = [...divisor, 0].map((c, j) => c ^ (j && times(divisor[j - 1], power[i])));
+  }
+  const rest = [...data, ...Array(26).fill(0)];
+  data.forEach((_, i) => {
+    const lead = rest[i];
+    divisor.forEach((c, j) => (rest[i + j] ^= times(c, lead)));
+  });
+  const stream = [...data, ...rest.slice(44)].map(bits).join('');
+  let path = '';
+  let next = 0;
+  for (let right = 28; right > 0; right -= right === 8 ? 3 : 2) {
+    for (let step = 0; step < 58; step++) {
+      const x = right - (step & 1);
+      const y = (right + 1) & 2 ? step >> 1 : 28 - (step >> 1);
+      if (fixed(y, x) ?? (stream[next++] === '1') !== ((x + y) % 2 === 0)) path += `M${x} ${y}h1v1h-1z`;
+    }
+  }
+  for (let y = 0; y < 29; y++) if (fixed(y, 6)) path += `M6 ${y}h1v1h-1z`;
+  return path;
+}
+
+/** A module that every such code has: whether it is dark; undefined where data lies. @param {number} y @param {number} x */
+function fixed(y, x) {
+  const from = (/** @type {number} */ cy, /** @type {number} */ cx) => Math.max(Math.abs(y - cy), Math.abs(x - cx));
+  for (const [cy, cx] of [[3, 3], [3, 25], [25, 3]]) {
+    if (from(cy, cx) < 5) return from(cy, cx) !== 2 && from(cy, cx) !== 4;
+  }
+  if (from(22, 22) < 3) return from(22, 22) !== 1;
+  if (y === 6 || x === 6) return (x + y) % 2 === 0;
+  if (x === 8 && y === 21) return true;
+  const format = '010010000010101'; // level M, mask 0, lowest bit first
+  if (x === 8 && (y < 9 || y > 21)) return format[y > 21 ? y - 14 : y > 6 ? y - 1 : y] === '1';
+  if (y === 8 && (x < 8 || x > 20)) return format[x > 20 ? 28 - x : x === 7 ? 8 : 14 - x] === '1';
+}
+
+function showCode() {
+  const q = crypto.getRandomValues(new Uint8Array(16));
+  const mine = (visit = new Visit(q, '', true));
+  /** @type {Values} */
+  const filled = { late: '', host: location.host + location.pathname };
+  if (document.body.dataset.page === 'show') announce(phrase('show.new'));
+  show('show', filled);
+  find('.dark').setAttribute('d', square(`tt1:1.${b64(q)}`));
+  setTimeout(() => {
+    filled.late = 'yes';
+    say();
+  }, 60000);
+  mine.hello.then((m0) => m0 && visit === mine && showPin('pin')).catch((why) => fail(why, true));
+}
+
 // The way through
 
+/** The last part of the address: s, v or p. */
+const door = location.pathname.split('/').pop() ?? '';
 /** @type {Visit} */
 let visit;
 
@@ -601,10 +756,13 @@ export async function fail(why, before) {
 }
 
 /** What the buttons do that belong to no form; answer.js adds its own. @type {Record<string, () => void>} */
-export const actions = { retry: () => wake(), again: () => void enter(visit.code) };
+export const actions = {
+  retry: () => wake(),
+  again: () => void enter(visit.code),
+  anew: () => (door === 'v' ? showVoice('voice', {}) : showCode()),
+};
 
 async function begin() {
-  const door = location.pathname.split('/').pop();
   const fragment = location.hash.slice(1);
   if (location.href.includes('#')) history.replaceState(null, '', location.pathname);
   readEnglish();
@@ -612,7 +770,10 @@ async function begin() {
   const speaking = speak(wish ?? 'en');
   if (!globalThis.isSecureContext) return show('unsafe');
   if (!(await supported())) return show('old');
-  if (door === 'v' || door === 'p') return show('later');
+  if (door === 'v' || door === 'p') {
+    await inWords(speaking);
+    return actions.anew();
+  }
   if (!fragment) return show('again');
   if (!/^1\.[\w-]{22}$/.test(fragment)) return show('foreign');
   try {
@@ -621,9 +782,13 @@ async function begin() {
     return show('foreign');
   }
   visit.hello.catch((why) => fail(why, true));
-  // Where the network is quick, a moment for the words, so that no page changes its language under the eyes
-  if (performance.now() < 1000) await Promise.race([speaking, pause(300)]);
+  await inWords(speaking);
   if (wanted.page === 'boot') showPin('pin');
+}
+
+/** Where the network is quick, a moment for the words, so that no page changes its language under the eyes. @param {Promise<void>} speaking */
+async function inWords(speaking) {
+  if (performance.now() < 1000) await Promise.race([speaking, pause(300)]);
 }
 
 main.addEventListener('click', (event) => {

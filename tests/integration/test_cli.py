@@ -16,9 +16,10 @@ import pytest_asyncio
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage
 
+from clients.drill import Phone
 from tests.programs import RECEIVER, Programs, Running, command, write_study
 from transfer import tries
-from transfer.links import make_link
+from transfer.links import make_link, make_scan, read_scan
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -247,8 +248,6 @@ async def test_links_that_lead_nowhere(world: Programs) -> None:
     for link in (make_link(relay, os.urandom(16)), f"{relay}/s#1.short", "https://example.org/", "nonsense"):
         code, said = await phone(link, "123456", "--approve")
         assert (code, said[-1]["event"], said[-1]["code"]) == (1, "failed", "link")
-    code, said = await phone(f"{relay}/v#1.AAAA", "123456", "--approve")
-    assert said[-1]["code"] == "not-yet"
 
 
 async def test_status_of_all_and_of_nothing(world: Programs, send: Running) -> None:
@@ -337,3 +336,35 @@ async def test_without_a_running_gateway_the_command_is_the_engine(
             "SELECT kind FROM outbox WHERE kind='relay' OR tid=?", (bytes.fromhex(offer["tid"]),)
         )
         assert unsaid.fetchall() == []
+
+
+async def test_the_voice_door_for_a_proxy_on_the_telephone(world: Programs, send: Running) -> None:
+    offer = await offered(send)
+    voice = (await command("door", sender(world), offer["tid"], "voice", "--json")).value
+    assert (voice["door"], len(voice["number"]), len(voice["pin"]), voice["tries_left"]) == ("voice", 7, 9, 3)
+    assert voice["link"].endswith("/v")
+    code, said = await phone(offer["link"], offer["pin"], "--approve")
+    assert (code, said[-1]["code"]) == (1, "ended"), "the QR's page says that there is a newer code"
+    at = ("--number", voice["number"])
+    typo = voice["pin"][:-1] + str((int(voice["pin"][-1]) + 1) % 10)
+    code, said = await phone(voice["link"], typo, *at, "--approve")
+    assert (code, said[-1]["code"]) == (1, "typo")
+    proxy = ("--as", "proxy", "--name", "Zoe Proxy", "--relationship", "spouse")
+    code, said = await phone(voice["link"], voice["pin"], *at, "--approve", *proxy)
+    assert (code, said[0]["event"], said[-1]["event"]) == (0, "asked", "answered")
+    assert await send.end() == 0
+
+
+async def test_the_scan_door_for_a_phone_that_shows_its_code(world: Programs, send: Running) -> None:
+    offer = await offered(send)
+    shown = make_scan(os.urandom(16))
+    for text, why in (("4711", "scan-rubbish"), (offer["link"], "scan-link")):
+        bad = await command("door", sender(world), offer["tid"], "scan", "--scanned", text, "--json")
+        assert (bad.code, bad.value["code"]) == (1, why)
+    assert (await command("door", sender(world), offer["tid"], "scan")).code == 2
+    scanned = (await command("door", sender(world), offer["tid"], "scan", "--scanned", shown, "--json")).value
+    assert (scanned["door"], len(scanned["pin"])) == ("scan", 6)
+    async with Phone(scanned["link"], scanned["pin"], q=read_scan(shown)) as person:
+        await person.ask()
+        assert (await person.decide("approve", by="patient", name="", rel="self")).refused == ""
+    assert await send.end() == 0

@@ -1,9 +1,10 @@
 """How often a PIN may be wrong, with everything real: a relay and a gateway in processes of their own, and strangers
-with a photo of the code, many at once and again and again, while the gateway is killed in between (protocol s. 4).
+with a photo of the code or the number of a voice door, many at once and again and again, while the gateway is killed in
+between (protocol s. 4).
 
 The limit is for the life of the transfer. Nobody hears "wrong" more often than the limit, and the database has exactly
 that many tries spent in the end: a kill costs a stranger a try that was spent, and never gives one.
-`make soak` lets 200 of them come; otherwise there are 40.
+200 come to the voice door, whose number strangers may guess; `make soak` lets 200 come to the other as well.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from clients.gateway.views import TransferView
 from relay.metastore import BOX_OPEN_RUNS
 from tests.programs import Programs, running, write_study
 from transfer.errors import LockedError
-from transfer.tries import MAX, RUN_SECONDS
+from transfer.tries import MAX, MAX_VOICE, RUN_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
-_CLIENTS = 200 if os.environ.get("SOAK") else 40
+_CLIENTS = {"qr": 200 if os.environ.get("SOAK") else 40, "voice": 200}
 _PROCESSES = 8 if os.environ.get("SOAK") else 2
-_KILLS = 4 if os.environ.get("SOAK") else 2
+_KILLS = {"qr": 4 if os.environ.get("SOAK") else 1, "voice": 1}
 _ROUNDS = 6
 _NO_RATES = "[rates]\n" + "".join(
     f"{who} = {{ per_second = 100000, burst = 100000 }}\n"
@@ -63,8 +64,10 @@ class Strangers:
         await asyncio.gather(*(self._crowd(first, last) for first, last in bounds))
 
     async def _crowd(self, first: int, last: int) -> None:
+        view = self._view
+        argv = [view.link, view.pin, str(first), str(last), *([view.number] if view.number else [])]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.strangers", self._view.link, self._view.pin, str(first), str(last),
+            sys.executable, "-m", "tests.strangers", *argv,
             stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, cwd=ROOT, preexec_fn=die_with_parent,
         )  # fmt: skip
         assert process.stdout is not None
@@ -90,31 +93,37 @@ def spent(world: Programs, copy: Path) -> int:
         return int(con.execute("SELECT count(*) FROM tries WHERE state='spent'").fetchone()[0])
 
 
-async def test_strangers_and_kills_get_exactly_the_limit(world: Programs, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("door", "limit"), [("qr", MAX), ("voice", MAX_VOICE)])
+async def test_strangers_and_kills_get_exactly_the_limit(
+    world: Programs, tmp_path: Path, door: str, limit: int
+) -> None:
     write_study(tmp_path / "study", instances=2)
     view = await world.offer(tmp_path / "study")
-    strangers = Strangers(view)
-    crowd = asyncio.create_task(strangers.come(_CLIENTS, _PROCESSES))
-    for n in range(_KILLS):
+    if door == "voice":
+        view = await world.sender.engine.door(view.tid, door, "", "test")
+        assert view.number, "the relay has it"
+    strangers, kills = Strangers(view), _KILLS[door]
+    crowd = asyncio.create_task(strangers.come(_CLIENTS[door], _PROCESSES))
+    for n in range(kills):
         hearing = asyncio.create_task(strangers.heard.wait())
         await asyncio.wait({crowd, hearing}, return_when=asyncio.FIRST_COMPLETED)
         hearing.cancel()
         strangers.heard.clear()
         await world.sender.kill()
-        assert spent(world, tmp_path / "copy") <= MAX
+        assert spent(world, tmp_path / "copy") <= limit
         # The runs that were open hold their places for a minute, dead as they are.
         world.sender.turn_clock((n + 1) * (RUN_SECONDS + 1))
         await world.sender.start()
     await crowd
-    for n in range(_KILLS, _KILLS + _ROUNDS):  # the tries that nobody had yet
+    for n in range(kills, kills + _ROUNDS):  # the tries that nobody had yet
         world.sender.turn_clock((n + 1) * (RUN_SECONDS + 1))
         if (left := (await world.sender.engine.transfer(view.tid)).tries_left) == 0:
             break
         await strangers.come(left)
-    assert spent(world, tmp_path / "copy") == MAX
-    assert len(strangers.wrong) < MAX, "the last one hears `locked`"
-    async with Phone(view.link, view.pin) as right:
+    assert spent(world, tmp_path / "copy") == limit
+    assert len(strangers.wrong) < limit, "the last one hears `locked`"
+    async with Phone(view.link, view.pin, number=view.number) as right:
         # 200 leave more runs that nobody answers than the relay keeps for one mailbox: it lets nobody in for a while
-        with pytest.raises(LockedError if _CLIENTS < BOX_OPEN_RUNS else (LockedError, NoAnswerError)):
+        with pytest.raises(LockedError if _CLIENTS[door] < BOX_OPEN_RUNS else (LockedError, NoAnswerError)):
             await right.ask()
-    assert spent(world, tmp_path / "copy") == MAX
+    assert spent(world, tmp_path / "copy") == limit

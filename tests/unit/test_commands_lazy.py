@@ -38,7 +38,7 @@ EXPECTED = {
     "audit export": ["DIR", "--format", "--transfer", "--after", "--out"],
     "audit packet": ["DIR", "TRANSFER", "--out"],
     "report": ["DIR", "STUDY", "FILE", "--title"],
-    "phone": ["LINK", "--pin", "--approve", "--deny", "--as", "--name", "--relationship", "--ca-file"],
+    "phone": ["LINK", "--pin", "--number", "--approve", "--deny", "--as", "--name", "--relationship", "--ca-file"],
     "status": ["DIR", "[TRANSFER]"],
     "pull": ["DIR", "--accession", "--patient-id", "--name", "--date", "--today", "--modality", "--study"],
     "studies": ["DIR", "--limit"],
@@ -54,6 +54,7 @@ EXPECTED = {
     "note": ["DIR", "TRANSFER", "--minor", "--interpreter", "--basis"],
     "divert": ["DIR", "TRANSFER", "--to"],
     "close-additions": ["DIR", "TRANSFER"],
+    "door": ["DIR", "TRANSFER", "DOOR", "--scanned"],
     "demo": ["--path", "--pacs", "--headless", "--keep"],
 }  # fmt: skip
 """Item 6 of the command line's promise; `--json` and `--help` are everywhere."""

@@ -12,6 +12,7 @@ TABLE = {
     "transfer.stop":    (True,  False, True,  False),
     "transfer.reopen":  (True,  False, True,  False),
     "transfer.note":    (True,  True,  True,  False),
+    "transfer.door":    (True,  False, True,  False),
     "transfer.code":    (True,  False, True,  False),
     "transfer.decide":  (False, True,  False, False),
     "transfer.again":   (True,  True,  True,  False),

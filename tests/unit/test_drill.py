@@ -12,10 +12,11 @@ from aiohttp import web
 
 from clients import drill
 from clients.drill import LinkError, NoAnswerError, Phone, TrustError
+from clients.gateway.errors import GatewayError
 from tests.relay_tls import make_certificate
-from transfer.errors import HeaderError, NotYetError, VersionError
+from transfer.errors import HeaderError, VersionError
 from transfer.ids import SiteId, Tid
-from transfer.links import make_link
+from transfer.links import damm, make_link, spoken
 from transfer.mailbox import Hello
 from transfer.messages import encode
 
@@ -70,10 +71,28 @@ def test_what_is_no_link(link: str) -> None:
 
 
 def test_links_of_other_times() -> None:
-    with pytest.raises(NotYetError):
-        Phone("https://relay.example/v#1.AAAA", "123456")
     with pytest.raises(VersionError):
         Phone(make_link("https://relay.example", Q).replace("#1.", "#2."), "123456")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "error"),
+    [
+        ("123456", spoken("27182818"), "link"), ("12345678", spoken("27182818"), "link"),
+        ("", spoken("27182818"), "link"), ("１２３4567", spoken("27182818"), "link"),
+        ("1234567", "27182818", "typo"), ("1234567", "", "typo"),
+        ("1234567", spoken("27182818")[::-1], "typo"),
+    ],
+)  # fmt: skip
+def test_what_was_heard_wrong(number: str, code: str, error: str) -> None:
+    with pytest.raises(GatewayError) as why:
+        Phone("https://relay.example/v", code, number=number)
+    assert why.value.code == error
+
+
+def test_a_number_and_a_code_in_groups() -> None:
+    phone = Phone("https://relay.example/v", "271 828 18" + damm("27182818"), number="0000042")
+    assert (phone._mailbox, phone._q, phone._pin) == ("0000042", b"", "27182818")
 
 
 @pytest.mark.parametrize("status", [404, 410])

@@ -113,6 +113,7 @@ async def test_every_answer_is_the_engine_s_own(both: tuple[Desk, ControlEngine]
     assert (await far.reopen(sent.tid, "os:jdoe")).tid == sent.tid
     noted = await far.note(sent.tid, True, "Spanish", "", "os:jdoe")
     assert [(n.by, n.text) for n in noted.notes] == [("os:jdoe", "minor; interpreter: Spanish")]
+    assert (await far.door(sent.tid, "qr", "", "os:jdoe")).door == "qr"
     assert (await far.cancel(sent.tid, "os:jdoe")).state == "REVOKED"
     looks: list[Callable[[Any], Awaitable[Any]]] = [
         lambda e: e.study(study), lambda e: e.studies("nobody"), lambda e: e.users(), lambda e: e.peers(),

@@ -18,7 +18,7 @@ from tests.gateway_kit import HOUR, PATIENCE, eventually
 from tests.rooms_kit import Desk, a_desk, write_files
 from transfer import tries
 from transfer.door import WrongPinError
-from transfer.links import read_link
+from transfer.links import make_scan, read_link
 
 HEX = "0" * 32
 
@@ -111,6 +111,7 @@ async def test_what_is_not_here_is_absent(desk: Desk) -> None:
         desk.engine.transfer(""),
         desk.engine.cancel(HEX, "jdoe"),
         desk.engine.reopen(HEX, "jdoe"),
+        desk.engine.door(HEX, "qr", "", "jdoe"),
         desk.engine.user_hash("nobody"),
     ):
         await refused("absent", call)
@@ -233,6 +234,21 @@ async def test_stop_once(desk: Desk) -> None:
     view = await desk.engine.cancel(tid, "jdoe")
     assert (view.state, view.link, view.pin) == ("REVOKED", "", "")
     await refused("state", desk.engine.cancel(tid, "jdoe"))
+
+
+async def test_another_door_is_the_same_transfer(desk: Desk) -> None:
+    tid = await desk.offered()
+    before = await desk.engine.transfer(tid)
+    view = await desk.engine.door(tid, "scan", make_scan(b"q" * 16), "jdoe")
+    assert (view.tid, view.door, view.expires_at, view.tries_left) == (
+        tid,
+        "scan",
+        before.expires_at,
+        tries.MAX,
+    )
+    assert view.link.endswith("/p")
+    await refused("scan-empty", desk.engine.door(tid, "scan", "", "jdoe"))
+    await refused("door", desk.engine.door(tid, "window", "", "jdoe"))
 
 
 async def test_reopen_while_it_is_open_is_the_same_transfer(desk: Desk) -> None:

@@ -15,6 +15,7 @@ from clients.gateway.clock import system_random
 from clients.gateway.errors import DiskFullError
 from clients.gateway.peers.relay import SiteEntry
 from clients.gateway.sending import doors as module
+from clients.gateway.sending.codes import tries_left
 from tests.gateway_kit import HOUR, NOW, Handset, House, houses
 from tests.transfer_kit import a_grant, payload, signed
 from transfer import jws
@@ -44,7 +45,7 @@ async def states(house: House) -> dict[str, int]:
 
 async def left(house: House, tid: Tid) -> int:
     row = await house.send(tid)
-    return await house.db.run(lambda con: house.offers.tries_left(con, row))
+    return await house.db.run(lambda con: tries_left(con, row))
 
 
 async def wrong(house: House, tid: Tid) -> WrongPinError | LockedError:

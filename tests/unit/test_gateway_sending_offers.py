@@ -121,6 +121,12 @@ class Parties:
         """The messages of one kind that wait for R."""
         return [open_message(kind, t, self.s.site) for t in await self.s.letters() if _is(kind, t)]
 
+    async def run_out(self, tid: Tid) -> None:
+        """The time of a voice door's code is over; no other door has one."""
+        await self.s.offers.switch(tid, "voice", "", "clerk")
+        self.clock.at += tries.VOICE_SECONDS
+        await self.s.offers.expire()
+
     async def mailbox(self, tid: Tid) -> Any:
         """What the relay is to show in the transfer's mailbox."""
         row = await self.s.send(tid)
@@ -152,6 +158,8 @@ EVENTS: dict[str, Callable[[Parties, Tid], Awaitable[object]]] = {
     "expire": lambda p, tid: p.expire(tid),
     "declined": lambda p, tid: p.declined(tid),
     "reopen": lambda p, tid: p.s.offers.reopen(tid, "clerk"),
+    "switch": lambda p, tid: p.s.offers.switch(tid, "voice", "", "clerk"),
+    "run-out": lambda p, tid: p.run_out(tid),
     "receipt-complete": lambda p, tid: p.receipt(tid),
     "receipt-partial": lambda p, tid: p.receipt(tid, "PARTIAL"),
     "no-receipt": lambda p, tid: p.no_receipt(tid),

@@ -300,6 +300,20 @@ class TestPacks:
 
 
 class TestMailboxes:
+    async def test_a_number_that_another_site_drew_is_another_number_s_matter(self, store: MetaStore) -> None:
+        """And once its mailbox has died it is free again: there are only ten million."""
+        await store.put_hello("0000042", S, hello(b"one", dies=NOW + 10), NOW)
+        with pytest.raises(DifferentError):
+            await store.put_hello("0000042", X, hello(), NOW)
+        await store.put_hello("0000042", S, hello(b"ended", ended=True, dies=NOW + 50), NOW)
+        with pytest.raises(GoneError):
+            await store.put_hello("0000042", S, hello(), NOW)
+        await store.expire(NOW + 50, 100)
+        with pytest.raises(AbsentError):
+            await store.hello("0000042")
+        await store.put_hello("0000042", X, hello(b"two"), NOW + 50)
+        assert await store.hello("0000042") == b"two"
+
     async def test_the_first_site_owns_a_mailbox(self, store: MetaStore) -> None:
         with pytest.raises(AbsentError):
             await store.hello(MB)

@@ -34,7 +34,7 @@ def test_codes_are_unique_and_stable() -> None:
     codes = [cls.code for cls in CLASSES]
     assert len(set(codes)) == len(codes)
     assert {c.code for c in _all(PeerError)} == {*SETTLED, "peer", "wrong", "ended"}
-    assert {c.code for c in _all(LocalError)} == {"local", "state", "not-yet"}
+    assert {c.code for c in _all(LocalError)} == {"local", "state"}
     assert by_code() == {cls.code: cls for cls in CLASSES}
 
 

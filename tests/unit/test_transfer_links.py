@@ -6,8 +6,24 @@ import pytest
 
 from tests.transfer_kit import PIN, Q, fixed, refused
 from transfer.encoding import b64, hkdf
-from transfer.errors import HeaderError, NotYetError, TransferError, VersionError
-from transfer.links import damm, mailbox_of, make_link, make_pin, read_link
+from transfer.errors import HeaderError, TransferError, VersionError
+from transfer.links import (
+    PATHS,
+    VOICE_DIGITS,
+    Door,
+    damm,
+    heard,
+    mailbox_of,
+    make_address,
+    make_link,
+    make_nameplate,
+    make_pin,
+    make_scan,
+    read_address,
+    read_link,
+    read_scan,
+    spoken,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +82,62 @@ GOOD = b64(Q)
         ("https://r.example/s#2." + GOOD, VersionError),
         ("https://r.example/s#0." + GOOD, VersionError),
         ("https://r.example/s#1x." + GOOD, VersionError),
-        ("https://r.example/v", NotYetError),
-        ("https://r.example/p", NotYetError),
-        ("https://r.example/p#1." + GOOD, NotYetError),
+        ("https://r.example/v", HeaderError),
+        ("https://r.example/p", HeaderError),
+        ("https://r.example/p#1." + GOOD, HeaderError),
     ],
 )
 def test_other_texts_are_refused_by_name(link: str, error: type[TransferError]) -> None:
     with refused(error):
         read_link(link)
+
+
+@pytest.mark.parametrize("door", PATHS)
+def test_the_short_address_of_a_door(door: Door) -> None:
+    address = make_address("https://h.example/transfer", door)
+    assert address == f"https://h.example/transfer/{PATHS[door]}"
+    assert read_address(f" {address}#1.{GOOD} ") == ("https://h.example/transfer", door)
+    for other in (address + "/", address + "x", "/" + PATHS[door], PATHS[door], "", "https://h.example"):
+        with refused(HeaderError):
+            read_address(other)
+
+
+def test_a_phone_s_code_goes_there_and_back() -> None:
+    assert make_scan(Q) == f"tt1:1.{GOOD}"
+    assert read_scan(f" {make_scan(Q)}\n") == Q
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", HeaderError), (GOOD, HeaderError), ("tt1:" + GOOD, HeaderError), ("tt1:1." + GOOD[:-1], HeaderError),
+        ("TT1:1." + GOOD, HeaderError), (f"https://r.example/s#1.{GOOD}", HeaderError), ("tt1:2." + GOOD, VersionError),
+    ],
+)  # fmt: skip
+def test_other_texts_are_no_phone_s_code(text: str, error: type[TransferError]) -> None:
+    with refused(error):
+        read_scan(text)
+
+
+def test_a_spoken_code_ends_in_its_check_digit() -> None:
+    assert spoken("57257257") == "57257257" + damm("57257257")
+    assert heard(spoken("57257257")) == "57257257"
+    assert len(spoken(make_pin(lambda n: bytes(n), VOICE_DIGITS))) == 9
+    wrong = f"57257257{(int(damm('57257257')) + 1) % 10}"
+    for other in (
+        wrong,
+        "57257257",
+        spoken("57257257") + "0",
+        "",
+        "57257257x",
+        "５7257257",
+    ):
+        with refused(HeaderError):
+            heard(other)
+
+
+def test_a_nameplate_is_seven_digits_with_its_zeros() -> None:
+    assert make_nameplate(lambda n: (42).to_bytes(n, "big")).name == "0000042"
 
 
 def test_the_mailbox_s_name_says_nothing_of_q() -> None:

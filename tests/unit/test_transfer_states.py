@@ -3,10 +3,9 @@ from __future__ import annotations
 import pytest
 
 from tests.transfer_kit import assert_generated, refused
-from transfer import door, states
-from transfer.errors import NotYetError, StateError
+from transfer import door
+from transfer.errors import StateError
 from transfer.states import (
-    LATER,
     OPEN_RECEIVER,
     OPEN_SENDER,
     PHONE_PAGES,
@@ -90,16 +89,6 @@ def test_open_and_terminal_states_are_all_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_events_of_later_versions_are_refused_by_name_everywhere(name: str) -> None:
-    table = TABLES[name]
-    assert not {event for _, event in table} & LATER
-    for event in LATER:
-        for state in _states(table):
-            with refused(NotYetError):
-                step(table, state, event)
-
-
-@pytest.mark.parametrize("name", TABLES)
 def test_what_the_table_does_not_know_changes_nothing(name: str) -> None:
     table = TABLES[name]
     known = {event for _, event in table}
@@ -176,7 +165,3 @@ def _page(table: Table) -> str:
 def test_the_page_shows_the_tables_as_they_are(name: str) -> None:
     table = DOORS[name] if name in DOORS else TABLES[name]
     assert_generated("states.md", name, _page(table))
-
-
-def test_the_page_names_what_comes_later() -> None:
-    assert_generated("states.md", "LATER", "".join(f"- `{event}`\n" for event in sorted(states.LATER)))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from transfer import tries
+from transfer.links import VOICE_DIGITS
 from transfer.tries import left, limit, may_start
 
 
@@ -11,6 +12,7 @@ def test_the_numbers_of_the_text() -> None:
     assert (tries.RUNS_OPEN, tries.RUNS_EVER, tries.RUN_SECONDS) == (8, 50, 60)
     assert tries.ANSWER_DELAY == 0.05
     assert tries.AFTER_END == 86400
+    assert tries.VOICE_SECONDS == 600
 
 
 @pytest.mark.parametrize(("reopens", "qr", "voice"), [(0, 5, 3), (1, 10, 6), (3, 20, 12)])
@@ -34,6 +36,12 @@ def test_odds_of_a_guesser_with_the_qr() -> None:
     """5e-6 for one opening, 2e-5 with all re-openings (protocol s. 4)."""
     assert limit(0) / 10**6 == 5e-6
     assert limit(tries.REOPENS) / 10**6 == 2e-5
+
+
+def test_odds_of_a_guesser_at_a_voice_door() -> None:
+    """3e-8 for one opening, 1.2e-7 with all re-openings (protocol s. 4)."""
+    assert limit(0, voice=True) / 10**VOICE_DIGITS == 3e-8
+    assert limit(tries.REOPENS, voice=True) / 10**VOICE_DIGITS == 1.2e-7
 
 
 @pytest.mark.parametrize(

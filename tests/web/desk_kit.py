@@ -22,6 +22,7 @@ from clients.gateway.console.server import serve
 from clients.gateway.views import NoteView, RungView, SeriesProgress, TransferView
 from tests.fake_archive import match
 from tests.fake_engine import PASSWORD, FakeEngine, blank, hospital
+from transfer.links import make_scan
 
 SCREEN = {"width": 1280, "height": 720}
 """What the oldest screen in an emergency department shows."""
@@ -248,11 +249,16 @@ async def a_full_day(made: Desk) -> dict[str, str]:
         )
     )
     places["prepared"] = f"/studies/{last.id}"
-    places["stop"] = places["offered"] + "/stop"
     places["notice"] = places["by staff"] + "/notice"
     places["divert"] = places["offered"] + "/divert"
+    places["stop"], places["scan"] = places["offered"] + "/stop", places["offered"] + "/scan?why=scan-damaged"
+    for door in ("voice", "scan"):
+        view = await engine.door((await made.sent()).tid, door, make_scan(b"q" * 16), "desk1")
+        places[f"door {door}"] = f"/transfers/{view.tid}"
     places["study"] = f"/studies/{(await engine.studies())[0].id}"
-    places |= {p: f"/{p}" for p in ("desk", "sent", "inbox", "sites", "audit", "status", "nothing-here")}
+    places |= {
+        p: f"/{p}" for p in ("poster", "desk", "sent", "inbox", "sites", "audit", "status", "nothing-here")
+    }
     return places
 
 

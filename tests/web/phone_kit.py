@@ -22,7 +22,16 @@ from transfer.channel import Channel
 from transfer.door import SiteDoor, read_wish, receipt_code
 from transfer.errors import PeerError
 from transfer.ids import BlobKey, Cid, Kid, SiteId, Tid
-from transfer.links import mailbox_of, make_link, make_pin
+from transfer.links import (
+    VOICE_DIGITS,
+    Door,
+    mailbox_of,
+    make_address,
+    make_link,
+    make_nameplate,
+    make_pin,
+    read_scan,
+)
 from transfer.mailbox import Decided, Hello, Proof, Question, Refusal, Sealed, Start, Status, Stop, Tombstone
 from transfer.messages import Grant, Offer, decode, encode, sign_message
 from transfer.sites import Identity
@@ -40,7 +49,11 @@ class Hospital:
         self.identity = identity
         self.client = RelayClient(url, identity.key, SystemClock(), os.urandom)
         self.url = url
-        self.q, self.pin = os.urandom(16), make_pin(os.urandom)
+        self.door: Door = words.pop("door", "qr")
+        self.number, self.q, self.pin = "", os.urandom(16), make_pin(os.urandom)
+        if self.door == "voice":
+            self.number, self.q = make_nameplate(os.urandom).name, b""
+            self.pin = make_pin(os.urandom, VOICE_DIGITS)
         self.tid, self.now = Tid(os.urandom(16)), int(time.time())
         self.exp = self.now + words.pop("seconds", 7080)
         self.words: dict[str, Any] = {
@@ -70,12 +83,12 @@ class Hospital:
     @property
     def mailbox(self) -> str:
         """The mailbox's name in paths."""
-        return mailbox_of(self.q).hex()
+        return self.number or mailbox_of(self.q).hex()
 
     @property
     def link(self) -> str:
-        """What the QR says."""
-        return make_link(self.url, self.q)
+        """What the QR says, or the address of another door."""
+        return make_link(self.url, self.q) if self.door == "qr" else make_address(self.url, self.door)
 
     @property
     def check(self) -> str:
@@ -96,8 +109,18 @@ class Hospital:
         """Makes the offer, writes m0 and begins to answer."""
         self.offer = self.sign()
         await self.client.open()
-        await self.put("0", encode(Hello(v=1, tid=self.tid, s=self.identity.site, exp=self.exp)))
+        if self.door != "scan":
+            await self.hello()
         self._task = asyncio.create_task(self._serve())
+
+    async def hello(self) -> None:
+        """Writes m0."""
+        await self.put("0", encode(Hello(v=1, tid=self.tid, s=self.identity.site, exp=self.exp)))
+
+    async def scan(self, text: str) -> None:
+        """The staff scan what a phone shows."""
+        self.q = read_scan(text)
+        await self.hello()
 
     async def close(self) -> None:
         """Stops answering."""

@@ -20,7 +20,7 @@ from tests.web.phone_kit import enter, shows
 
 pytestmark = [pytest.mark.peer, pytest.mark.asyncio(loop_scope="session")]
 LOCALES = ["en-US", "es-MX"]
-PARTS = {"pin-form", "receipt", "offline", "words"}
+PARTS = {"pin-form", "voice-form", "receipt", "offline", "anew", "words"}
 """Templates that are no pages of their own."""
 VALUES: dict[str, str] = {
     "to": "Saint Elizabeth Regional Trauma and Burn Center of the Lake Counties",
@@ -34,6 +34,8 @@ VALUES: dict[str, str] = {
     "done": "yes", "declined": "10:02", "declined.proxy": "yes",
     "yes": "yes", "no": "yes", "how": "All scans have arrived.",
     "stop": "yes", "asked": "yes", "late": "yes", "offline": "yes", "before": "yes",
+    "host": "relay.lakecounties.example/p",
+    "noNumber": "yes", "unknown": "yes", "typo": "yes", "anew": "yes",
 }  # fmt: skip
 SHOW = """async ([name, values]) => {
   const { show } = await import('/a/app.js');

@@ -25,6 +25,7 @@ from clients.gateway.console.pages import (
     archive,
     audit,
     desk,
+    door,
     identity,
     ladder,
     note,
@@ -72,6 +73,8 @@ PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     (f"/transfers/{_ID}/override", "transfer.decide", ladder.override),
     (f"/transfers/{_ID}/notice", "sent.read", ladder.notice),
     (f"/transfers/{_ID}/divert", "transfer.send", transfer.choose_divert),
+    (f"/transfers/{_ID}/scan", "transfer.door", door.scan),
+    ("/poster", "desk.read", door.poster),
     (f"/transfers/{_ID}/identity", "identity.choose", identity.show),
     (f"/transfers/{_ID}/compare", "identity.choose", identity.compare),
     ("/archive", "archive.find", archive.show),
@@ -103,6 +106,7 @@ ACTIONS: Final[tuple[tuple[str, str, str, Action], ...]] = (
     (f"/transfers/{_ID}/attest", "transfer.decide", "attest", ladder.do_attest),
     (f"/transfers/{_ID}/override", "transfer.decide", "override", ladder.do_override),
     (f"/transfers/{_ID}/again", "transfer.again", "again", ladder.again),
+    (f"/transfers/{_ID}/door", "transfer.door", "door", door.switch),
     (f"/transfers/{_ID}/worklist", "identity.choose", "worklist", identity.search),
     (f"/transfers/{_ID}/candidate", "identity.choose", "candidate", identity.take),
     (f"/transfers/{_ID}/identify", "identity.choose", "identify", identity.confirm),
@@ -203,6 +207,8 @@ async def _end_streams(app: web.Application) -> None:
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
+    if request.path.endswith("/scan"):
+        response.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
     response.headers.setdefault("Cache-Control", "no-store")
 
 

@@ -24,6 +24,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "transfer.stop": frozenset({CLERK, PACS_ADMIN}),
     "transfer.reopen": frozenset({CLERK, PACS_ADMIN}),
     "transfer.note": frozenset({CLERK, CLINICIAN, PACS_ADMIN}),
+    "transfer.door": frozenset({CLERK, PACS_ADMIN}),
     "transfer.code": frozenset({CLERK, PACS_ADMIN}),
     "transfer.decide": frozenset({CLINICIAN}),
     "transfer.again": frozenset({CLERK, CLINICIAN, PACS_ADMIN}),

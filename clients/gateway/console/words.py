@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from clients.gateway.sending.words import contents, noun, series_label
+from clients.gateway.sending.words import contents, groups, noun, series_label
 from clients.gateway.views import SeriesView, StudyView, TransferView
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -311,6 +311,14 @@ class Words(msgspec.Struct, frozen=True):
     def spaced(self, digits: str) -> str:
         """Six digits in two groups, as people say them."""
         return f"{digits[:3]} {digits[3:]}" if len(digits) == 6 else digits
+
+    def groups(self, digits: str) -> str:
+        """A number or a code as it is read out: "123 4567", "123 456 789"."""
+        return groups(digits)
+
+    def address(self, link: str) -> str:
+        """An address as it is said and typed; browsers try https by themselves."""
+        return link.removeprefix("https://")
 
     def short(self, tid: str) -> str:
         """The start of an id: enough for two people on the telephone to mean the same transfer."""

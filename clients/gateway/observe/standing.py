@@ -16,8 +16,8 @@ import msgspec
 from clients.gateway.peers.relay import RelayFullError
 from clients.gateway.receiving.identity import WAITS
 from clients.gateway.rooms import Rooms
+from clients.gateway.sending.codes import tries_left
 from clients.gateway.store.database import Con, one, value
-from transfer import tries
 from transfer.ids import Cid
 from transfer.messages import Offer, peek
 from transfer.prekeys import LIFE
@@ -149,9 +149,12 @@ def _upload(con: Con, row: sqlite3.Row, facts: Facts) -> Standing | None:
 
 
 def _phone(con: Con, row: sqlite3.Row, facts: Facts) -> Standing:
-    spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (row["tid"],))
-    if tries.left(spent, row["reopens"]) == 0:
+    if tries_left(con, row) == 0:
         return Standing("Too many wrong PINs. Re-open the transfer to get a new code and PIN.", wrong=True)
+    if row["pin_sealed"] is None and row["kind"] != "add":
+        return Standing(
+            "No code is open. Choose a way to answer at the desk, and a new code is made.", wrong=True
+        )
     if found := _relay(facts):
         return found
     until = time.strftime("%H:%M", time.localtime(row["exp"]))

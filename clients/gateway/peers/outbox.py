@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -68,8 +69,17 @@ def forget(con: Con, kind: str, target: str) -> None:
 class Outbox:
     """Sends what `post` left."""
 
-    def __init__(self, db: Database, relay: RelayClient, clock: Clock, signal: Signal) -> None:
+    def __init__(
+        self,
+        db: Database,
+        relay: RelayClient,
+        clock: Clock,
+        signal: Signal,
+        refused: Callable[[Con, str], None] = lambda con, path: None,
+    ) -> None:
+        """`refused`: the relay refused for good what was for this path; in the transaction that ends the entry."""
         self._db, self._relay, self._clock, self._signal = db, relay, clock, signal
+        self._refused = refused
 
     async def run(self) -> None:
         """Until cancelled. What comes while others are on their way does not wait for them: a phone waits for it."""
@@ -95,12 +105,13 @@ class Outbox:
             self._signal.set()
 
     async def _send(self, entry: sqlite3.Row) -> None:
-        kind, wait, gone = entry["kind"], _RESEND, entry["kind"] != "queue"
+        kind, wait, gone, refused = entry["kind"], _RESEND, entry["kind"] != "queue", False
         try:
             await self._deliver(kind, entry["target"], entry["body"])
         except RelayRefusal as why:  # a message waits for better days all the same
             log.warning("outbox entry refused", kind=kind, code=why.code)
             wait, gone = _MOST, gone and why.status in _FINAL
+            refused = gone and kind == "mailbox"
         except RelayDownError:
             wait, gone = min(_FIRST * 2 ** entry["attempts"], _MOST), False
         now = self._clock.now()
@@ -109,6 +120,8 @@ class Outbox:
         def work(con: Con) -> None:
             if gone:
                 con.execute("DELETE FROM outbox WHERE id=?", (entry["id"],))
+                if refused:
+                    self._refused(con, entry["target"])
             else:
                 con.execute(
                     "UPDATE outbox SET next_at=?, attempts=min(attempts+1, 20) WHERE id=?",

@@ -23,7 +23,7 @@ from nacl.signing import SigningKey
 
 from clients.gateway.clock import Clock, Random
 from clients.gateway.errors import ConfigError, GatewayError, RelayDownError
-from transfer.ids import Cid, MailboxId, RunId, SiteId
+from transfer.ids import Cid, Mailbox, RunId, SiteId
 from transfer.requests import HEADER, make_request
 
 POLL = 25
@@ -269,7 +269,7 @@ class RelayClient:
         """Lets the sites that the offer names read the packs."""
         await self.call("POST", f"/v1/packs/{cid.hex()}/readers", offer.encode())
 
-    async def put_hello(self, mailbox: MailboxId, body: bytes) -> None:
+    async def put_hello(self, mailbox: Mailbox, body: bytes) -> None:
         """m0, or its tombstone."""
         await self.call("PUT", hello_path(mailbox), body)
 
@@ -278,14 +278,14 @@ class RelayClient:
         await self.call("GET", "/v1/queue?after=9007199254740991&wait=0")
 
 
-def hello_path(mailbox: MailboxId) -> str:
+def hello_path(mailbox: Mailbox) -> str:
     """Where m0 or its tombstone stands."""
-    return f"/m/{mailbox.hex()}/0"
+    return f"/m/{mailbox.name}/0"
 
 
-def slot_path(mailbox: MailboxId, run: RunId, slot: int) -> str:
+def slot_path(mailbox: Mailbox, run: RunId, slot: int) -> str:
     """Where m2, m4 or m6 of one run stands."""
-    return f"/m/{mailbox.hex()}/{run.hex()}/{slot}"
+    return f"/m/{mailbox.name}/{run.hex()}/{slot}"
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -1,4 +1,4 @@
-"""The hospital's side of the QR door: what phones leave in our mailboxes (protocol s. 3, 4).
+"""The hospital's side of every door: what phones leave in our mailboxes (protocol s. 3, 4).
 
 Before a try is spent a run lives in memory; a crash makes the phone begin a new one and spends nothing. A try is
 spent in a transaction of its own, on disk, before the comparison, together with the one m3 that it was spent on:
@@ -6,8 +6,8 @@ a crash in between has that m3, and no other, compared after the start. From the
 database: the channel's keys and counters together with each box, so that a repeated m3 gets the same m4
 and a counter is never used twice.
 
-What a stranger can cost is bounded: a wrong gate is dropped without a word, at most 8 runs are open and 50
-ever for each code, and m2 leaves at a fixed time after m1, so that the time of the map says nothing.
+What a stranger can cost is bounded: a wrong gate is dropped without a word (the voice door has none), at most 8 runs
+are open and 50 ever for each opening, and m2 leaves at a fixed time after m1, so that the time of the map says nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.log import about
 from clients.gateway.peers.outbox import post
 from clients.gateway.peers.relay import SiteEntry, slot_path
+from clients.gateway.sending.codes import tries_left
 from clients.gateway.sending.offers import Offers
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, value
@@ -34,7 +35,7 @@ from transfer.channel import Channel, ChannelState
 from transfer.door import Pointed, SiteDoor, read_wish
 from transfer.encoding import sha256
 from transfer.errors import HeaderError, PeerError, SignatureError
-from transfer.ids import BlobKey, MailboxId, PublicKey, RunId, Tid
+from transfer.ids import BlobKey, Mailbox, PublicKey, RunId, Tid, read_mailbox
 from transfer.mailbox import Decided, Proof, Question, Refusal, Sealed, Start, Stop, read_body
 from transfer.messages import encode
 from transfer.sites import Identity
@@ -76,7 +77,7 @@ class Doors:
     async def handle(self, entry: SiteEntry) -> None:
         """One message of a phone. Raises nothing for what a stranger may send: it is dropped."""
         try:
-            mailbox, run = MailboxId.from_hex(entry.mb), RunId.from_hex(entry.run)
+            mailbox, run = read_mailbox(entry.mb), RunId.from_hex(entry.run)
             body = msgspec.json.encode(entry.body)
             row = await self._db.run(lambda con: one(con, "SELECT * FROM sends WHERE mailbox=?", (mailbox,)))
             if row is None or row["q_sealed"] is None or row["offer"] is None:
@@ -88,7 +89,7 @@ class Doors:
             log.info("phone message dropped", slot=entry.slot, code=why.code)
         self._outbox.set()
 
-    async def _take(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, slot: int, body: bytes) -> None:
+    async def _take(self, row: sqlite3.Row, mailbox: Mailbox, run: RunId, slot: int, body: bytes) -> None:
         try:
             if slot == 1:
                 await self._start(row, mailbox, run, read_body(body, Start))
@@ -101,7 +102,7 @@ class Doors:
 
     # m1 -> m2
 
-    async def _start(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, m1: Start) -> None:
+    async def _start(self, row: sqlite3.Row, mailbox: Mailbox, run: RunId, m1: Start) -> None:
         begun = time.monotonic()
         raw = encode(m1)
         known = self._runs.get(run)
@@ -126,12 +127,14 @@ class Doors:
         await self._put(Tid(row["tid"]), mailbox, run, 2, m2)
 
     def _answers(self, row: sqlite3.Row) -> bool:
-        """OFFERED, or decided and less than a day past its end."""
+        """OFFERED, or decided and less than a day past its end; and the code begins runs yet."""
+        if row["code_exp"] and self._clock.now() >= row["code_exp"]:
+            return False
         if row["state"] not in TERMINAL:
             return True
         return bool(row["decided_at"]) and self._clock.now() < row["ended_at"] + tries.AFTER_END
 
-    def _admit(self, con: Con, row: sqlite3.Row, mailbox: MailboxId, run: RunId, vp: PublicKey) -> bool:
+    def _admit(self, con: Con, row: sqlite3.Row, mailbox: Mailbox, run: RunId, vp: PublicKey) -> bool:
         now = self._clock.now()
         tid = row["tid"]
         opened = value(
@@ -157,7 +160,7 @@ class Doors:
 
     # m3 -> m4
 
-    async def _prove(self, row: sqlite3.Row, mailbox: MailboxId, run: RunId, m3: Proof) -> None:
+    async def _prove(self, row: sqlite3.Row, mailbox: Mailbox, run: RunId, m3: Proof) -> None:
         if run in self._proving:
             return  # one m3 for a run, also where two come at once
         self._proving.add(run)
@@ -166,7 +169,7 @@ class Doors:
         finally:
             self._proving.discard(run)
 
-    async def _prove_alone(self, tid: Tid, mailbox: MailboxId, run: RunId, m3: Proof) -> None:
+    async def _prove_alone(self, tid: Tid, mailbox: Mailbox, run: RunId, m3: Proof) -> None:
         stored = await self._db.run(
             lambda con: one(con, "SELECT * FROM tries WHERE run=? AND tid=?", (run, tid))
         )
@@ -198,14 +201,14 @@ class Doors:
         if row is None:
             return None
         if value(con, "SELECT state FROM tries WHERE run=?", (run,)) == "open":
-            if self._offers.tries_left(con, row) <= 0:
+            if tries_left(con, row) <= 0:
                 return None
             kept = self._vault.seal("door", msgspec.json.encode(door.pointed))
             con.execute(
                 "UPDATE tries SET state='spent', proof=?, door_sealed=? WHERE run=?",
                 (sha256(m3.Ta), kept, run),
             )
-        return self._offers.tries_left(con, row)
+        return tries_left(con, row)
 
     def _resume(self, stored: sqlite3.Row, m3: Proof) -> SiteDoor | None:
         """A run whose try was spent and that a crash or a full disk cut off there, for the m3 that it was spent on."""
@@ -214,12 +217,12 @@ class Doors:
         plain = self._vault.open("door", stored["door_sealed"])
         return SiteDoor.resume(msgspec.json.decode(plain, type=Pointed))
 
-    def _refuse(self, con: Con, tid: Tid, mailbox: MailboxId, run: RunId, left: int) -> None:
+    def _refuse(self, con: Con, tid: Tid, mailbox: Mailbox, run: RunId, left: int) -> None:
         con.execute("UPDATE tries SET proof=NULL, door_sealed=NULL WHERE run=?", (run,))
         refusal = Refusal(v=1, error="wrong" if left else "locked", left=left)
         post(con, "mailbox", slot_path(mailbox, run, 4), encode(refusal), tid, self._clock.now())
 
-    def _ask(self, con: Con, tid: Tid, mailbox: MailboxId, run: RunId, door: SiteDoor) -> None:
+    def _ask(self, con: Con, tid: Tid, mailbox: Mailbox, run: RunId, door: SiteDoor) -> None:
         now = self._clock.now()
         row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
         assert row is not None
@@ -288,7 +291,7 @@ class Doors:
     def _seal(self, channel: Channel) -> bytes:
         return self._vault.seal("channel", msgspec.json.encode(channel.state))
 
-    async def _put(self, tid: Tid, mailbox: MailboxId, run: RunId, slot: int, body: bytes) -> None:
+    async def _put(self, tid: Tid, mailbox: Mailbox, run: RunId, slot: int, body: bytes) -> None:
         now = self._clock.now()
         await self._db.run(lambda con: post(con, "mailbox", slot_path(mailbox, run, slot), body, tid, now))
         self._outbox.set()

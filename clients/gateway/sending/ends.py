@@ -22,7 +22,7 @@ from clients.gateway.store.vault import Vault
 from transfer import jws
 from transfer.channel import Channel, ChannelState
 from transfer.door import receipt_code
-from transfer.ids import BlobKey, Cid, MailboxId, RunId, SiteId, Tid
+from transfer.ids import BlobKey, Cid, RunId, SiteId, Tid, stored_mailbox
 from transfer.mailbox import Decided, Hello, Sealed, Status, Tombstone
 from transfer.messages import Close, Grant, encode, peek, sign_message
 from transfer.sites import Identity
@@ -36,7 +36,7 @@ _STOP_ASKED = (
 
 
 class Ends:
-    """The base of `Offers`."""
+    """The base of `Codes`, and so of `Offers`."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Ends:
 
     def _forget_code(self, con: Con, row: sqlite3.Row, now: int) -> None:
         tid = Tid(row["tid"])
-        path = hello_path(MailboxId(row["mailbox"]))
+        path = hello_path(stored_mailbox(row["mailbox"]))
         if row["offer"] is not None:
             forget(con, "mailbox", path)
             post(con, "mailbox", path, encode(Tombstone(v=1, ended=row["state"])), tid, now)
@@ -139,7 +139,7 @@ class Ends:
 
     def _say_hello(self, con: Con, row: sqlite3.Row, now: int) -> None:
         body = hello_of(row, self._identity.site)
-        post(con, "mailbox", hello_path(MailboxId(row["mailbox"])), body, Tid(row["tid"]), now)
+        post(con, "mailbox", hello_path(stored_mailbox(row["mailbox"])), body, Tid(row["tid"]), now)
 
     def tell(
         self,
@@ -182,7 +182,7 @@ class Ends:
                 "UPDATE tries SET channel_sealed=?, told=? WHERE run=?",
                 (self._vault.seal("channel", msgspec.json.encode(channel.state)), state, phone["run"]),
             )
-            path = slot_path(MailboxId(phone["mailbox"]), RunId(phone["run"]), 6)
+            path = slot_path(stored_mailbox(phone["mailbox"]), RunId(phone["run"]), 6)
             post(con, "mailbox", path, body, tid, now)
 
     @staticmethod
@@ -195,4 +195,4 @@ class Ends:
 
 def hello_of(row: sqlite3.Row, site: SiteId) -> bytes:
     """m0 of an offer's row."""
-    return encode(Hello(v=1, tid=Tid(row["tid"]), s=site, exp=row["exp"]))
+    return encode(Hello(v=1, tid=Tid(row["tid"]), s=site, exp=row["code_exp"] or row["exp"]))

@@ -13,13 +13,12 @@ import msgspec
 
 from clients.gateway.errors import AbsentError
 from clients.gateway.peers.outbox import post
-from clients.gateway.sending.ends import Ends
+from clients.gateway.sending.codes import Codes
 from clients.gateway.sending.words import describe, initials
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
 from transfer import jws
 from transfer.ids import Cid, SiteId, Tid
-from transfer.links import Q_SIZE, mailbox_of, make_pin
 from transfer.messages import Offer, Prekey, sign_message
 from transfer.states import SENDER, step
 from transfer.summary import SALT_SIZE, Summary, make_summary, summary_hash
@@ -46,7 +45,7 @@ class Parent(msgspec.Struct, frozen=True):
     """Of an addition: the last instance of the study that was sent before."""
 
 
-class Offering(Ends):
+class Offering(Codes):
     """What `Offers` and `Diversion` begin transfers with."""
 
     def _create(
@@ -69,7 +68,7 @@ class Offering(Ends):
         """
         if not value(con, "SELECT 1 FROM instances WHERE study=? LIMIT 1", (study,)):
             raise AbsentError("This study has no images here. Import it or send it from the scanner first.")
-        tid, q, pin = Tid(self._random(16)), self._random(Q_SIZE), make_pin(self._random)
+        tid, code = Tid(self._random(16)), self._new(con, None, "qr")
         if cid is None:
             cid = Cid(self._random(16))
             con.execute(
@@ -87,10 +86,12 @@ class Offering(Ends):
             "INSERT INTO sends (tid, cid, study, peer, state, reason, created_by, created_at, q_sealed, pin_sealed,"
             " mailbox, again, alt, parent, kind, add_seconds) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (tid, cid, study, peer, step(SENDER, "", "create").to, reason, actor, now,
-             self._vault.seal("q", q) if door else None, self._vault.seal("pin", pin.encode()) if door else None,
-             mailbox_of(q), again, " ".join(site.hex() for site in alt),
+             self._vault.seal("q", code.q) if door else None,
+             self._vault.seal("pin", code.pin.encode()) if door else None,
+             code.mailbox, again, " ".join(site.hex() for site in alt),
              parent.tid if parent else None, parent.kind if parent else "", add),
         )  # fmt: skip
+        self._keep(con, code.mailbox, tid, now)
         if again:
             audit.record(con, actor, "transfer.again", tid.hex(), again, now)
         audit.record(con, actor, "transfer.create", tid.hex(), reason, now)

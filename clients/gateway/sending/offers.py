@@ -11,24 +11,20 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from clients.gateway.errors import GatewayError
-from clients.gateway.peers.outbox import forget, post
-from clients.gateway.peers.relay import hello_path
+from clients.gateway.peers.outbox import post
 from clients.gateway.sending.additions import Additions
 from clients.gateway.sending.offering import SiteWords
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, quoted, rows, value
 from transfer import jws, tries
 from transfer.errors import GrantTypeError, HashError, KeyUnknownError, PeerError, StateError
-from transfer.ids import Digest, MailboxId, PublicKey, SiteId, Tid
-from transfer.links import Q_SIZE, mailbox_of, make_pin
-from transfer.mailbox import Tombstone
+from transfer.ids import Digest, PublicKey, SiteId, Tid
 from transfer.messages import (
     Attest,
     Grant,
     Override,
     Prekey,
     Receipt,
-    encode,
     open_message,
     peek,
     sign_message,
@@ -96,32 +92,6 @@ class Offers(Additions):
                 audit.record(con, "gateway", "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
         return bool(hit)
 
-    async def reopen(self, tid: Tid, actor: str) -> None:
-        """`reopen`: a new code after too many wrong PINs; the same offer, at most three times."""
-        now = self._clock.now()
-        q, pin = self._random(Q_SIZE), make_pin(self._random)
-
-        def work(con: Con) -> None:
-            row = self._row(con, tid)
-            step(SENDER, row["state"], "reopen")
-            if row["reopens"] >= tries.REOPENS:
-                raise GatewayError(
-                    "This offer was re-opened three times. Stop it and send the study again.",
-                    code="reopen-limit",
-                )
-            path = hello_path(MailboxId(row["mailbox"]))
-            forget(con, "mailbox", path)
-            post(con, "mailbox", path, encode(Tombstone(v=1, ended="REOPENED")), tid, now)
-            con.execute(
-                "UPDATE sends SET q_sealed=?, pin_sealed=?, mailbox=?, reopens=reopens+1, joined_at=0, check_code=''"
-                " WHERE tid=?",
-                (self._vault.seal("q", q), self._vault.seal("pin", pin.encode()), mailbox_of(q), tid),
-            )
-            self._say_hello(con, self._row(con, tid), now)
-            audit.record(con, actor, "transfer.reopen", tid.hex(), str(row["reopens"] + 1), now)
-
-        await self._commit(work, erased=True)
-
     # Events of time
 
     async def waiting_for_prekey(self) -> list[tuple[Tid, SiteId]]:
@@ -171,6 +141,7 @@ class Offers(Additions):
                 self._end(con, row, "expire", now)
                 audit.record(con, "gateway", "transfer.expire", bytes(row["tid"]).hex(), "", now)
                 erased = True
+            erased |= self.run_out(con, now)
             for row in rows(con, "SELECT * FROM sends WHERE state='RELEASED'"):
                 erased |= self._no_receipt(con, row, now)
             late = rows(
@@ -263,6 +234,10 @@ class Offers(Additions):
             raise GatewayError(
                 "Reason and names are too long for one message. Shorten the reason.", code="size"
             ) from None
+        if (
+            row["door"] != "qr" or row["pin_sealed"] is None
+        ):  # the notice on paper needs a code that can be printed
+            self._replace(con, row, self._new(con, row, "qr"), now)
         instead = self._follow(con, row, text, NO_RUN, now)
         if instead is None:
             self._release(con, row, text, kind, NO_RUN, now)
@@ -370,11 +345,6 @@ class Offers(Additions):
             con, row["tid"], RESTORED,
             f"This transfer went on after the backup was made: the destination has stored {what}.", now,
         )  # fmt: skip
-
-    def tries_left(self, con: Con, row: sqlite3.Row) -> int:
-        """Wrong PINs that may still be typed for this offer."""
-        spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (row["tid"],))
-        return tries.left(spent, row["reopens"])
 
 
 def refused_at(con: Con, study: str) -> int:

@@ -17,7 +17,7 @@ from clients.gateway.peers.relay import RelayClient, RelayRefusal
 from clients.gateway.sending.ends import hello_of
 from clients.gateway.sending.uploader import Uploader
 from clients.gateway.store.database import Database, rows
-from transfer.ids import Cid, MailboxId
+from transfer.ids import Cid, stored_mailbox
 from transfer.sites import Identity
 
 _EVERY = 60.0
@@ -47,8 +47,10 @@ class Reminder:
     async def _remind(self, row: sqlite3.Row) -> None:
         with contextlib.suppress(RelayDownError, RelayRefusal):  # the next round tries again
             await self._relay.add_readers(Cid(row["cid"]), row["offer"])
-        if row["state"] == "OFFERED":
+        if row["state"] == "OFFERED" and row["pin_sealed"] is not None:
             with contextlib.suppress(RelayDownError, RelayRefusal):
-                await self._relay.put_hello(MailboxId(row["mailbox"]), hello_of(row, self._identity.site))
+                await self._relay.put_hello(
+                    stored_mailbox(row["mailbox"]), hello_of(row, self._identity.site)
+                )
         with contextlib.suppress(RelayDownError, RelayRefusal):
             await self._uploader.recheck(Cid(row["cid"]))

@@ -8,8 +8,10 @@ from typing import Any
 
 from clients.gateway.errors import AbsentError
 from clients.gateway.meter import Meter
+from clients.gateway.peers.relay import hello_path
 from clients.gateway.sending import completeness, prepared
 from clients.gateway.sending.additions import CLOSED, additions_of
+from clients.gateway.sending.codes import tries_left
 from clients.gateway.sending.diversion import successor_of
 from clients.gateway.sending.notes import notes_of
 from clients.gateway.sending.offering import alternates_of
@@ -21,8 +23,8 @@ from clients.gateway.store.vault import Vault
 from clients.gateway.views import NoticeView, SeriesProgress, SeriesView, StudyView, TransferView
 from transfer import tries
 from transfer.door import receipt_code
-from transfer.ids import Cid, Tid
-from transfer.links import make_link
+from transfer.ids import Cid, Tid, stored_mailbox
+from transfer.links import Door, make_address, make_link, spoken
 from transfer.messages import Grant, Receipt, peek
 from transfer.release import peek_grant, rung_of
 from transfer.states import OPEN_SENDER
@@ -34,6 +36,9 @@ SENTENCES = {
     "addition": "New images or reports of a study that was sent before. They follow under the same yes.",
     CLOSED: "Additions were closed before this one could leave. Send its images as a new transfer.",
     "OFFERED": "Let the patient, or whoever speaks for them, scan the code and type the PIN.",
+    "voice": "Tell the person on the telephone the address, then the number, then the code.",
+    "scan": "Tell the PIN to the person whose phone was scanned.",
+    "no-code": "No code is open. Choose a way to answer, and a new code is made.",
     "locked": "Too many wrong PINs. Re-open the transfer to get a new code and PIN.",
     "kid-unknown": "The destination changed its key. Stop this transfer and send the study again.",
     "clock": "The clocks of the two sites differ by more than ten minutes. Set the clock, then send again.",
@@ -108,8 +113,7 @@ def send_view(
         (cid,),
     )
     assert packs is not None
-    spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (tid,))
-    left = tries.left(spent, row["reopens"])
+    left = tries_left(con, row)
     offered, receipt = row["state"] == "OFFERED", peek(Receipt, row["receipt"]) if row["receipt"] else None
     locked = offered and left == 0
     items = value(con, "SELECT count(*) FROM items WHERE cid=?", (cid,))
@@ -123,12 +127,12 @@ def send_view(
     after = successor_of(con, row) if row["kind"] != "add" else None
     return TransferView(
         tid=tid.hex(), role="send", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
-        state=row["state"], why=why, sentence=sentence_of(row["state"], said), study=row["study"],
+        state=row["state"], why=why, sentence=sentence_of(row["state"], said or _said_of(row)), study=row["study"],
         patient_name=study["patient_name"] if study else "", birth_date=study["birth_date"] if study else "",
         what=describe(study, series) if study else "", reason=row["reason"], created_at=row["created_at"],
         expires_at=row["exp"], ended_at=row["ended_at"],
-        link=make_link(page, vault.open("q", row["q_sealed"])) if offered and row["q_sealed"] else "",
-        pin=vault.open("pin", row["pin_sealed"]).decode() if offered and row["pin_sealed"] else "",
+        codes=value(con, "SELECT count(*) FROM codes WHERE tid=?", (tid,)),
+        **_code(con, row, vault, page),
         check=row["check_code"], tries_left=left, locked=locked, reopens_left=tries.REOPENS - row["reopens"],
         joined_at=row["joined_at"], decided_at=row["decided_at"], **decided(vault, row["grant_sealed"]),
         released_at=row["decided_at"] if row["release"] else 0, first_stored_at=0, bytes=packs["bytes"],
@@ -157,6 +161,41 @@ def _contents(con: Con, cid: Cid) -> str:
         (cid,),
     )
     return contents([(r["modality"], r["n"]) for r in found])
+
+
+def _said_of(row: sqlite3.Row) -> str:
+    """What stands at this door, where it is another than the QR."""
+    if row["state"] != "OFFERED" or row["door"] == "qr" or row["kind"] == "add":
+        return ""
+    return "no-code" if row["pin_sealed"] is None else str(row["door"])
+
+
+def _code(con: Con, row: sqlite3.Row, vault: Vault, page: str) -> dict[str, Any]:
+    """How somebody may answer, while somebody may. The voice door's number is told once it is surely ours."""
+    door: Door = row["door"]
+    mailbox = stored_mailbox(row["mailbox"])
+    path = hello_path(mailbox)
+    closed = row["state"] != "OFFERED" or row["pin_sealed"] is None
+    if closed or (
+        door == "voice" and one(con, "SELECT 1 FROM outbox WHERE kind='mailbox' AND target=?", (path,))
+    ):
+        return {
+            "door": door,
+            "link": "",
+            "pin": "",
+            "number": "",
+            "code_until": 0 if closed else row["code_exp"],
+        }
+    pin = vault.open("pin", row["pin_sealed"]).decode()
+    return {
+        "door": door,
+        "link": make_address(page, door)
+        if door != "qr"
+        else make_link(page, vault.open("q", row["q_sealed"])),
+        "pin": spoken(pin) if door == "voice" else pin,
+        "number": mailbox.name if door == "voice" else "",
+        "code_until": row["code_exp"],
+    }
 
 
 def _progress(con: Con, cid: Cid, study: str, series: sqlite3.Row) -> SeriesProgress:

@@ -76,3 +76,9 @@ def series_label(modality: str, number: str, description: str) -> str:
     name = noun(modality)
     head = " ".join(x for x in (modality, number, f"({name})" if name != "image" else "") if x)
     return f"{head} · {description}" if description else head
+
+
+def groups(digits: str) -> str:
+    """A number or a code as it is read out: "123 4567", "123 456 789"."""
+    end = len(digits) - (4 if len(digits) % 3 else 3)
+    return " ".join([*(digits[i : i + 3] for i in range(0, end, 3)), digits[end:]])

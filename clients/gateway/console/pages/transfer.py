@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from clients.gateway.console.pages.door import can_switch
 from clients.gateway.console.pages.identity import can_correct
 from clients.gateway.console.pages.ladder import by_staff
 from clients.gateway.console.problems import FieldError, NotAllowedError
@@ -24,6 +25,7 @@ async def show(visit: Visit) -> web.Response:
         "transfer.html", t=view, additions=additions, by_staff=by_staff(view),
         can_reopen=can_reopen(view), can_stop=can_stop(view), can_correct=can_correct(view),
         can_divert=can_divert(view),
+        can_switch=can_switch(view),
     )  # fmt: skip
 
 
@@ -109,5 +111,5 @@ async def _read(visit: Visit) -> TransferView:
         raise NotAllowedError
     await visit.saw("transfer", visit.id)
     if not visit.may("transfer.code"):
-        view = msgspec.structs.replace(view, link="", pin="")
+        view = msgspec.structs.replace(view, link="", pin="", number="")
     return view
