@@ -36,6 +36,13 @@ class Form:
     def __init__(self, action: str) -> None:
         self.action = action
         self.fields: dict[str, str] = {}
+        self.boxes: dict[str, str] = {}
+        """Those that nobody has ticked: a browser does not send them."""
+
+    @property
+    def ticked(self) -> dict[str, str]:
+        """Its fields once a person has ticked every box."""
+        return {**self.fields, **self.boxes}
 
 
 class Reader(HTMLParser):
@@ -58,7 +65,9 @@ class Reader(HTMLParser):
         elif tag == "a":
             self.links.append(values.get("href", ""))
         elif tag == "input" and self.forms and "name" in values:
-            if values.get("type") not in ("radio", "checkbox") or "checked" in values:
+            if values.get("type") == "checkbox" and "checked" not in values:
+                self.forms[-1].boxes[values["name"]] = values.get("value", "")
+            elif values.get("type") != "radio" or "checked" in values:
                 self.forms[-1].fields[values["name"]] = values.get("value", "")
         elif tag == "select":
             self._select = values["name"]

@@ -41,7 +41,9 @@ class FakeArchive:
         return replace(self.search_says, matches=list(self.archived))
 
     async def pull(self, uid: str, actor: str) -> PullView:
-        found = next(m for m in self.archived if m.uid == uid)
+        found = next((m for m in self.archived if m.uid == uid), None)
+        if found is None:
+            raise GatewayError("The PACS does not have this study any more. Search again.", code="pull-gone")
         view = PullView(
             id=secrets.token_hex(16), state="RUNNING", code="", sentence="Images are on their way.", how="move",
             patient_name=found.patient_name, birth_date=found.birth_date, what="CT", study="", actor=actor,

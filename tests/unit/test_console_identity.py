@@ -47,8 +47,8 @@ async def test_it_is_confirmed_line_by_line_or_not_at_all() -> None:
         assert person.status == 200
         assert "4711" not in person.path
         form = person.page.form(f"{PLACE}/identify")
-        assert {n for n in form.fields if n.startswith("confirm-")} == {"confirm-name", "confirm-birth_date"}
-        kept = {k: v for k, v in form.fields.items() if k not in ("confirm-name", "whole")}
+        assert {n for n in form.ticked if n.startswith("confirm-")} == {"confirm-name", "confirm-birth_date"}
+        kept = {k: v for k, v in form.ticked.items() if k not in ("confirm-name", "whole")}
         text = (await person.post(f"{PLACE}/identify", {**kept, "again": "4711"})).text
         assert person.status == 409
         assert "Not everything was confirmed" in text
@@ -96,7 +96,7 @@ async def test_drafts_belong_to_one_session_and_one_transfer() -> None:
         assert other.path == f"{PLACE}/identity?d=gone"
         assert "no longer kept" in other.page.text
         await other.send(f"{PLACE}/candidate", mrn="4711")
-        await other.post(f"{PLACE}/identify", {**other.page.form(f"{PLACE}/identify").fields, "d": draft})
+        await other.post(f"{PLACE}/identify", {**other.page.form(f"{PLACE}/identify").ticked, "d": draft})
         assert other.status == 400
         await first.open(f"{PLACE}/identity")
         await first.send(f"{PLACE}/worklist", mrn="4711")
@@ -169,7 +169,7 @@ async def test_who_is_behind_the_number_is_said_without_typing_it_again_and_put_
             assert "told who the patient of COUNTY2K7Q-4711 is" in person.page.text
             form = person.page.form(f"{PLACE}/identify")
             assert "again" not in form.fields
-            await person.post(f"{PLACE}/identify", {k: v or "1" for k, v in form.fields.items()})
+            await person.post(f"{PLACE}/identify", {k: v or "1" for k, v in form.ticked.items()})
             assert f"COUNTY2K7Q-4711 is {name}." in person.page.text
         assert [c.kind for c in built.engine.whose[TID].changes] == ["update", "update"]
         text = (await person.open(f"{PLACE}/identity")).text
