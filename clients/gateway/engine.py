@@ -11,11 +11,14 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from clients.gateway.accounts import AccountsEngine
+from clients.gateway.edge import tid_of, translated
 from clients.gateway.errors import AbsentError, GatewayError, RelayDownError
 from clients.gateway.observe import standing
 from clients.gateway.observe.checks import check
 from clients.gateway.peers.pins import Peer
 from clients.gateway.peers.relay import RelayRefusal
+from clients.gateway.receiving.choosing import IdentityEngine
 from clients.gateway.receiving.view import receive_view
 from clients.gateway.rooms import Rooms
 from clients.gateway.sending import notes
@@ -25,20 +28,17 @@ from clients.gateway.sending.offering import ALTERNATES, SiteWords
 from clients.gateway.sending.reports import Added, Draft, read_draft
 from clients.gateway.sending.view import notice_view, send_view, study_view
 from clients.gateway.store import audit
-from clients.gateway.store.database import Con, one, quoted, rows, value
+from clients.gateway.store.database import Con, one, quoted, rows
 from clients.gateway.views import (
     AuditView,
     CheckView,
     NoticeView,
     PeerView,
     ReportView,
-    SessionView,
     StudyView,
     TransferView,
-    UserView,
 )
-from clients.gateway.whose import Candidate, ComparisonView, IdentityView, WorklistView
-from transfer.errors import HeaderError, StateError, TransferError
+from transfer.errors import StateError
 from transfer.ids import Tid
 from transfer.sites import fingerprint
 from transfer.states import OPEN_SENDER
@@ -55,7 +55,7 @@ _OFFER_LOOKS = 32
 """How often a call looks for what it began, at each change or every quarter of a second."""
 
 
-class GatewayEngine(ArchiveEngine):
+class GatewayEngine(ArchiveEngine, IdentityEngine, AccountsEngine):
     """The real `Engine`, over open rooms."""
 
     def __init__(self, rooms: Rooms) -> None:
@@ -131,7 +131,7 @@ class GatewayEngine(ArchiveEngine):
 
     async def pin_peer(self, card: str, actor: str) -> PeerView:
         """Pins a card whose fingerprint a person has compared."""
-        pinned = await _translated(self._rooms.pins.pin(card, actor))
+        pinned = await translated(self._rooms.pins.pin(card, actor))
         peer = await self._rooms.pins.get(pinned.site)
         assert peer is not None
         return _peer_view(peer, self._rooms.clock.now())
@@ -219,14 +219,14 @@ class GatewayEngine(ArchiveEngine):
             raise GatewayError(_NO_KEY, code="no-prekey")
         words = SiteWords(rooms.config.site.name, rooms.config.site.call)
         same = rooms.config.policy.divert == "same-key"
-        divert = rooms.offers.divert(_tid(tid), peer.site, key, words, seconds, actor, same_key=same)
-        made = await _translated(divert)
+        divert = rooms.offers.divert(tid_of(tid), peer.site, key, words, seconds, actor, same_key=same)
+        made = await translated(divert)
         rooms.uploader.pace.make_way(time.monotonic())
         return await self.transfer(made.hex())
 
     async def close_additions(self, tid: str, actor: str) -> TransferView:
         """Nothing follows this transfer any more."""
-        await _translated(self._rooms.offers.close_additions(_tid(tid), actor))
+        await translated(self._rooms.offers.close_additions(tid_of(tid), actor))
         return await self.transfer(tid)
 
     async def transfers(self, role: str = "", limit: int = 100) -> list[TransferView]:
@@ -251,7 +251,7 @@ class GatewayEngine(ArchiveEngine):
 
     async def transfer(self, tid: str) -> TransferView:
         """One transfer. Raises `AbsentError`."""
-        ident, facts = _tid(tid), standing.facts_of(self._rooms)
+        ident, facts = tid_of(tid), standing.facts_of(self._rooms)
 
         def work(con: Con) -> TransferView:
             if (row := one(con, "SELECT * FROM sends WHERE tid=?", (ident,))) is not None:
@@ -278,47 +278,47 @@ class GatewayEngine(ArchiveEngine):
 
     async def cancel(self, tid: str, actor: str) -> TransferView:
         """Stops a transfer that this site sends."""
-        await _translated(self._rooms.offers.stop(_tid(tid), actor))
+        await translated(self._rooms.offers.stop(tid_of(tid), actor))
         return await self.transfer(tid)
 
     async def reopen(self, tid: str, actor: str) -> TransferView:
         """A new code for a locked offer; a new transfer of the same study where the old one has run out."""
         view = await self.transfer(tid)
         if view.role == "send" and view.state == "EXPIRED":
-            row = await self._run(lambda con: one(con, "SELECT * FROM sends WHERE tid=?", (_tid(tid),)))
+            row = await self._run(lambda con: one(con, "SELECT * FROM sends WHERE tid=?", (tid_of(tid),)))
             assert row is not None
             peer, add = bytes(row["peer"]).hex(), row["add_seconds"]
             return await self.send(view.study, peer, view.reason, actor, row["alt"].split(), add)
-        await _translated(self._rooms.offers.reopen(_tid(tid), actor))
+        await translated(self._rooms.offers.reopen(tid_of(tid), actor))
         return await self.transfer(tid)
 
     async def note(self, tid: str, minor: bool, interpreter: str, basis: str, actor: str) -> TransferView:
         """Notes who answered. Raises `NoteError`, `AbsentError`."""
-        ident, words = _tid(tid), notes.words_of(minor, interpreter, basis)
+        ident, words = tid_of(tid), notes.words_of(minor, interpreter, basis)
         await self._run(lambda con: notes.add(con, ident, words, actor, self._rooms.clock.now()))
         self._rooms.changed.set()
         return await self.transfer(tid)
 
     async def door(self, tid: str, door: str, scanned: str, actor: str) -> TransferView:
         """Another door, or a new code at the same one; waits a moment until the relay knows it."""
-        await _translated(self._rooms.offers.switch(_tid(tid), door, scanned, actor))
+        await translated(self._rooms.offers.switch(tid_of(tid), door, scanned, actor))
         return await self._look(tid, lambda view: bool(view.pin))
 
     # The upper rungs
 
     async def attest(self, tid: str, reason: str, word: str, actor: str) -> TransferView:
         """A clinician's word that nobody can be asked; with the second one's the key goes."""
-        await _translated(self._rooms.rungs.attest(_tid(tid), reason, actor, word))
+        await translated(self._rooms.rungs.attest(tid_of(tid), reason, actor, word))
         return await self.transfer(tid)
 
     async def override(self, tid: str, reason: str, actor: str) -> TransferView:
         """One clinician decides, in an emergency."""
-        await _translated(self._rooms.rungs.override(_tid(tid), reason, actor))
+        await translated(self._rooms.rungs.override(tid_of(tid), reason, actor))
         return await self.transfer(tid)
 
     async def again(self, tid: str, reason: str, actor: str) -> TransferView:
         """Asks again after a no, as far as the ladder goes."""
-        new: Tid = await _translated(self._rooms.rungs.again(_tid(tid), reason, actor))
+        new: Tid = await translated(self._rooms.rungs.again(tid_of(tid), reason, actor))
         return await self._offered(new)
 
     async def notice(self, tid: str) -> NoticeView:
@@ -326,37 +326,8 @@ class GatewayEngine(ArchiveEngine):
         rooms = self._rooms
         page = rooms.config.site.page or rooms.config.relay.url
         return await self._run(
-            lambda con: notice_view(con, _tid(tid), rooms.vault, page, rooms.config.site.call)
+            lambda con: notice_view(con, tid_of(tid), rooms.vault, page, rooms.config.site.call)
         )
-
-    # Whose images a received study is
-
-    async def identity(self, tid: str) -> IdentityView:
-        """Whose images a received transfer is. Raises `AbsentError`."""
-        return await self._rooms.reconciling.view(_tid(tid))
-
-    async def worklist(self, patient_id: str, accession: str, name: str) -> WorklistView:
-        """Searches this hospital's worklist."""
-        return await self._rooms.reconciling.search(patient_id, accession, name)
-
-    async def compare(self, tid: str, candidate: Candidate) -> ComparisonView:
-        """The sender's patient beside one of this hospital's, and what has to be confirmed."""
-        return await self._rooms.reconciling.compare(_tid(tid), _candidate(candidate))
-
-    async def identify(
-        self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str
-    ) -> IdentityView:
-        """Staff say who it is before anything is stored; None: they do not know yet."""
-        given = None if candidate is None else _candidate(candidate)
-        work = self._rooms.reconciling.choose(_tid(tid), given, _keys(confirmed), actor)
-        return await _translated(work)  # type: ignore[no-any-return]
-
-    async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
-        """Staff say later who it is."""
-        given = _candidate(candidate)
-        view = await self._rooms.reconciling.correct(_tid(tid), given, _keys(confirmed), actor)
-        self._rooms.changed.set()
-        return view
 
     # Health, audit, changes
 
@@ -389,86 +360,6 @@ class GatewayEngine(ArchiveEngine):
         """One item after each change."""
         return self._rooms.changed.changes()
 
-    # Staff and sessions
-
-    async def user_add(self, name: str, role: str, password_hash: str, actor: str) -> None:
-        """Adds a member of staff, or gives them a new role and password, which ends their sessions."""
-        now = self._rooms.clock.now()
-
-        def work(con: Con) -> None:
-            con.execute(
-                "INSERT INTO users (name, role, hash, created_at) VALUES (?,?,?,?) ON CONFLICT (name) DO UPDATE"
-                " SET role=excluded.role, hash=excluded.hash, disabled=0",
-                (name, role, password_hash, now),
-            )
-            _end_sessions(con, name)
-            audit.record(con, actor, "user.add", name, role, now)
-
-        await self._run(work)
-
-    async def user_remove(self, name: str, actor: str) -> None:
-        """A member of staff leaves: no sign-in, and every session ends. Raises `AbsentError`."""
-        now = self._rooms.clock.now()
-
-        def work(con: Con) -> None:
-            if not con.execute("UPDATE users SET disabled=1 WHERE name=? AND disabled=0", (name,)).rowcount:
-                raise AbsentError("Nobody of this name may sign in. Check the name.")
-            _end_sessions(con, name)
-            audit.record(con, actor, "user.remove", name, "", now)
-
-        await self._run(work)
-
-    async def user_hash(self, name: str) -> tuple[str, str]:
-        """(password hash, role). Raises `AbsentError`."""
-        row = await self._run(
-            lambda con: one(con, "SELECT hash, role FROM users WHERE name=? AND disabled=0", (name,))
-        )
-        if row is None:
-            raise AbsentError
-        return row["hash"], row["role"]
-
-    async def users(self) -> list[UserView]:
-        """All members of staff."""
-        found = await self._run(lambda con: rows(con, "SELECT * FROM users ORDER BY name"))
-        return [
-            UserView(name=r["name"], role=r["role"], created_at=r["created_at"], disabled=bool(r["disabled"]))
-            for r in found
-        ]
-
-    async def session_put(self, token_hash: str, session: SessionView) -> None:
-        """Stores a session under the hash of its token; drops those that have run out."""
-        now = self._rooms.clock.now()
-        data = msgspec.json.encode(session)
-
-        def work(con: Con) -> None:
-            con.execute("DELETE FROM sessions WHERE expires_at<?", (now,))
-            con.execute(
-                "INSERT OR REPLACE INTO sessions (token, data, expires_at) VALUES (?,?,?)",
-                (token_hash, data, session.expires_at),
-            )
-
-        await self._run(work)
-
-    async def session_get(self, token_hash: str) -> SessionView | None:
-        """The session of a token's hash, if it has not run out."""
-        now = self._rooms.clock.now()
-        data = await self._run(
-            lambda con: value(
-                con, "SELECT data FROM sessions WHERE token=? AND expires_at>=?", (token_hash, now)
-            )
-        )
-        return msgspec.json.decode(data, type=SessionView) if data else None
-
-    async def session_drop(self, token_hash: str) -> None:
-        """Ends a session."""
-        await self._run(lambda con: con.execute("DELETE FROM sessions WHERE token=?", (token_hash,)))
-
-
-def _end_sessions(con: Con, user: str) -> None:
-    for row in rows(con, "SELECT token, data FROM sessions"):
-        if msgspec.json.decode(row["data"], type=SessionView).user == user:
-            con.execute("DELETE FROM sessions WHERE token=?", (row["token"],))
-
 
 def _report_view(added: Added) -> ReportView:
     return ReportView(study=added.study, same=added.same, late=added.late)
@@ -480,33 +371,3 @@ def _peer_view(peer: Peer, now: int) -> PeerView:
         pinned_at=peer.pinned_at, pinned_by=peer.pinned_by, roles=list(peer.roles), reachable=peer.prekey_exp > now,
         allow=list(peer.allow),
     )  # fmt: skip
-
-
-def _tid(text: str) -> Tid:
-    try:
-        return Tid.from_hex(text)
-    except HeaderError:
-        raise AbsentError from None
-
-
-def _candidate(given: Any) -> Candidate:
-    """A candidate, also as the JSON of one that came through the control socket."""
-    try:
-        return msgspec.convert(given, Candidate)
-    except msgspec.ValidationError:
-        raise GatewayError("The patient cannot be read. Give a number, and texts.", code="header") from None
-
-
-def _keys(given: Any) -> list[str]:
-    try:
-        return msgspec.convert(given, list[str])
-    except msgspec.ValidationError:
-        raise GatewayError("What was confirmed cannot be read.", code="header") from None
-
-
-async def _translated(work: Any) -> Any:
-    """The protocol's errors as the gateway's: same code, same sentence."""
-    try:
-        return await work
-    except TransferError as why:
-        raise GatewayError(why.sentence, code=why.code) from None
