@@ -148,12 +148,16 @@ class World:
         await self.pacs.stop()
         await self.relay.stop()
 
-    async def offer(self, source: Path, reason: str = "transfer", alt: tuple[str, ...] = ()) -> TransferView:
-        """Imports `source` at the sender and offers it to the receiver; `alt`: the other sites that are named."""
+    async def offer(
+        self, source: Path, reason: str = "transfer", alt: tuple[str, ...] = (), add: int | None = None
+    ) -> TransferView:
+        """Imports `source` at the sender and offers it to the receiver. `alt`: the other sites that are named; `add`:
+        seconds in which additions may follow.
+        """
         result = await self.sender.engine.import_path(str(source), "test")
         assert len(result["studies"]) == 1, result
         view = await self.sender.engine.send(
-            result["studies"][0], "Lakeside Trauma Center", reason, "test", alt
+            result["studies"][0], "Lakeside Trauma Center", reason, "test", alt, add
         )
         assert view.state == "OFFERED"
         return view

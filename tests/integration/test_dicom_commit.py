@@ -77,6 +77,18 @@ async def test_a_pacs_without_commitment(tmp_path: Path) -> None:
             assert (asked.ok, asked.code) == (False, "pacs-commit")
 
 
+async def test_a_pacs_that_serves_one_association_after_the_other(tmp_path: Path) -> None:
+    """What is idle makes room: it is not taken for silence. DCMTK's storescp does not accept a second one meanwhile."""
+    (image,) = images(tmp_path, 1)
+    with storescp(tmp_path / "out") as (port, _):
+        async with scu(port, idle=3600.0, association=20.0, response=20.0) as sender:
+            assert (await image.to(sender)).status == 0
+            for _ in range(2):
+                asked = await sender.commit(str(generate_uid()), [(image.sop_class, image.uid)])
+                assert asked.code == "pacs-commit"
+                assert (await image.to(sender)).status == 0
+
+
 async def test_a_gateway_is_no_archive_and_says_so(tmp_path: Path) -> None:
     """It aborted, which counts as a PACS that may be on its way down: it was asked three times."""
     async with listening(tmp_path / "spool") as (port, _), scu(port, aet="US") as sender:

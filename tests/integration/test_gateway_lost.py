@@ -41,13 +41,15 @@ async def test_the_source_sends_it_again_and_the_next_transfer_is_whole(world: W
 async def test_an_image_that_comes_after_the_study_was_closed(
     world: World, study: Path, tmp_path: Path
 ) -> None:
-    """It is not in the transfer that was frozen without it; staff are told, and the next transfer has it."""
+    """Where no additions were asked for, it is not in the transfer that was frozen without it; staff are told, and the
+    next transfer has it.
+    """
     first = tmp_path / "first"
     first.mkdir()
     files = sorted(study.rglob("*.dcm"))
     for number, file in enumerate(files[:-1]):
         shutil.copy(file, first / f"{number}.dcm")
-    view = await world.offer(first)
+    view = await world.offer(first, add=0)
 
     async def sealed() -> bool | None:
         return (await world.sender.engine.transfer(view.tid)).total == len(files) - 1 or None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-MAY = {"encoding", "errors", "ids", "jws", "mailbox", "messages", "requests", "sites"}
+MAY = {"encoding", "errors", "ids", "jws", "mailbox", "messages", "requests", "sites", "text"}
 OUTSIDE = {"clients", "pydicom", "pynetdicom", "imagecodecs", "zstandard", "numpy", "qrcode", "jinja2"}
 
 
