@@ -20,6 +20,9 @@ if str(ROOT) not in sys.path:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Several workers share the cores, each with numbers of its own: threads that spin for one another only take them away.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # What tests write goes where a forced write costs nothing: a killed process leaves there what it leaves on a disk, and
 # the rest of what a disk promises no test can see. `TMPDIR=DIR make test` takes another place.
 _MEMORY, _ROOM = Path("/dev/shm"), 4 << 30

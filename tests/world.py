@@ -31,12 +31,13 @@ PATIENCE = 100.0
 class Site:
     """One hospital's gateway."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, dicom: bool = True) -> None:
         self.folder = folder
         self.clock = SystemClock()
+        self._dicom = dicom
 
     async def open(self) -> None:
-        self.rooms = Rooms(self.folder, clock=self.clock)
+        self.rooms = Rooms(self.folder, clock=self.clock, dicom=self._dicom)
         await self.rooms.open()
         self.engine = GatewayEngine(self.rooms)
 
@@ -75,7 +76,8 @@ class World:
 
     def __init__(self, base: Path, commit: str = "auto", identity: str = "as-is") -> None:
         self.base, self._commit, self._identity = base, commit, identity
-        self.sender, self.receiver = Site(base / "sender"), Site(base / "receiver")
+        self.sender = Site(base / "sender", dicom=False)  # studies come to it by a path
+        self.receiver = Site(base / "receiver")
         self.relay_config = Config(listen="127.0.0.1:0", data=base / "relay", access_log=False)
         self.pacs_folder = base / "pacs"
         self.pacs_port = 0
@@ -99,8 +101,7 @@ class World:
             enroll(self.relay_config.data, site.card)  # type: ignore[attr-defined]
         settings = self.receiver.folder / "gateway.toml"
         settings.write_text(settings.read_text().replace('# commit = "auto"', f'commit = "{self._commit}"'))
-        for site in (self.sender, self.receiver):
-            await site.open()
+        await asyncio.gather(self.sender.open(), self.receiver.open())
         await self.sender.engine.pin_peer(self.receiver.card, "test")  # type: ignore[attr-defined]
         await self.receiver.engine.pin_peer(self.sender.card, "test")  # type: ignore[attr-defined]
 

@@ -18,7 +18,7 @@ from clients.gateway.sending import reminder
 from tests.faults.day import Day, LyingWorld
 from transfer import tries
 
-_RUNS = int(os.environ.get("RUNS", "200")) if os.environ.get("SOAK") else 4
+_RUNS = int(os.environ.get("RUNS", "200")) if os.environ.get("SOAK") else 2
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(_RUNS)
 
 

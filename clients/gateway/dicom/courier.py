@@ -73,8 +73,8 @@ class Caller:
         return other is not of and at > since
 
     def open(self, pairs: tuple[Pair, ...], roles: tuple[str, ...] = (), of: object = None) -> SoleReader:
-        """An association of `of` that proposes `pairs`, and to be the SCP of the classes `roles` (PS3.7 D.3.3.4). Raises
-        `NoAssociationError`.
+        """An association of `of` that proposes `pairs`, and to be the SCP of the classes `roles` (PS3.7 D.3.3.4).
+        Raises `NoAssociationError`.
         """
         self._opening = (of, time.monotonic())
         connected, aborted = threading.Event(), threading.Event()
