@@ -5,9 +5,6 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 HEADLESS ?=
 ARGS   ?=
-CORES   = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-WORKERS ?= $(shell echo $$(($(CORES) + ($(CORES) + 1) / 2)))
-# More than cores: half of the tests wait for other programs.
 
 .PHONY: help demo test soak models lint bench lock fmt peers clean
 help:            ## this list
@@ -28,7 +25,7 @@ demo: $(VENV)/.runtime   ## a CT from one hospital to another's PACS; HEADLESS=1
 	@$(BIN)/trauma-transfer demo $(if $(HEADLESS),--headless) $(ARGS)
 
 test: $(VENV)/.dev peers   ## every test
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 soak: $(VENV)/.dev peers   ## faults, a lying relay and fuzzers, many seeds, for hours; SEED=n for one
 	@SOAK=1 $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -v -n auto --dist worksteal tests/faults tests/fuzz \

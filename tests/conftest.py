@@ -44,8 +44,34 @@ SOAK_LONGEST = 900
 """Seconds of one seed under `make soak`, whose own limit is for hours: a seed that hangs is a failure there too."""
 
 
+DEEP = (
+    "tests/faults/test_commit.py", "tests/faults/test_kill_anywhere.py", "tests/integration/test_archive.py",
+    "tests/integration/test_cli.py::test_other_ways_to_name_a_study", "tests/integration/test_cli_audit.py",
+    "tests/integration/test_cli.py::test_status_of_all_and_of_nothing",
+    "tests/integration/test_cli_setup.py::test_a_polite_end",
+    "tests/integration/test_cli_setup.py::test_no_command_makes_a_gateway_by_accident",
+    "tests/integration/test_cli_setup.py::test_pin_refuses_what_is_no_card",
+    "tests/integration/test_cli_setup.py::test_run_", "tests/integration/test_corpus.py",
+    "tests/integration/test_demo.py::test_nobody_stays_behind[15]", "tests/integration/test_demo.py::test_orthanc",
+    "tests/integration/test_demo.py::test_what_it_refuses", "tests/integration/test_destinations.py",
+    "tests/integration/test_dicom_validity.py", "tests/integration/test_dicom_worklist.py",
+    "tests/integration/test_early_offer.py", "tests/integration/test_faults.py", "tests/integration/test_hl7.py",
+    "tests/integration/test_lying_relay.py", "tests/integration/test_observe.py",
+    "tests/integration/test_orthanc_lines.py", "tests/integration/test_transfer.py::test_wrong_pins",
+    "tests/integration/test_tries.py::test_strangers_and_kills_get_exactly_the_limit[qr",
+    "tests/web/test_desk_plain.py::test_every_page_weighs", "tests/web/test_desk_plain.py::test_no_page",
+    "tests/web/test_match.py",
+)  # fmt: skip
+"""Long journeys whose parts other tests hold: `make test` runs them, what lands is judged without (`-m "not deep"`) so
+that the answer comes within minutes.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bounds each test of a soak that names no bound of its own."""
+    """Marks the long journeys, and bounds each test of a soak that names no bound of its own."""
+    for item in items:
+        if item.nodeid.startswith(DEEP):
+            item.add_marker(pytest.mark.deep)
     if os.environ.get("SOAK"):
         for item in items:
             if item.get_closest_marker("timeout") is None:

@@ -13,7 +13,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 MODELS = ROOT.parent / "shared" / "models"
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _TEST = re.compile(r"\b(test_\w+\.py)(?:::(test_\w+))?")
-_MODEL = re.compile(r"\b([ABSX]\d\d[kq]?)\b")
+_MODEL = re.compile(r"(?<!\^)\b([ABSX]\d\d[kq]?)\b")  # and not an HL7 event, ADT^A40
 
 
 def prose(page: Path) -> str:

@@ -90,7 +90,7 @@ class Asker(threading.Thread, Generic[J]):
         self._tend()
         if self._assoc is not None:
             return self._assoc, False
-        self._assoc = self._caller.open((self._pair,), of=self)
+        self._assoc = self._caller.open((self._pair,))
         return self._assoc, True
 
     def _tend(self) -> None:
@@ -98,7 +98,7 @@ class Asker(threading.Thread, Generic[J]):
             return
         try:
             self.hear(self._assoc)
-            if time.monotonic() - self._used_at > self._idle or self._caller.is_wanted(self, self._used_at):
+            if time.monotonic() - self._used_at > self._idle:
                 self._part()
             elif not self._assoc.tend():
                 self._assoc = None

@@ -7,6 +7,7 @@ listened to, and whoever knows the transaction takes the first. After the last r
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 
@@ -29,6 +30,7 @@ class Committer(Asker[Commit]):
 
     def answer(self, job: Commit) -> None:
         """Asks; every job is answered, whatever goes wrong here."""
+        self._caller.room_wanted_at = time.monotonic()
         data = encode_request(job.transaction, job.references)
 
         def request(assoc: SoleReader, context: int) -> int | None:

@@ -63,20 +63,15 @@ class Caller:
 
     def __init__(self, ae: AE, destination: Destination) -> None:
         self._ae, self._to = ae, destination
-        self._opening: tuple[object, float] = (None, 0.0)
-
-    def is_wanted(self, of: object, since: float) -> bool:
-        """Whether another than `of` has begun to open an association since then: a PACS that serves one after the other
+        self.room_wanted_at = 0.0
+        """When a question after the last image needed an association of its own: a PACS that serves one after the other
         hears nobody as long as an idle one is held.
         """
-        other, at = self._opening
-        return other is not of and at > since
 
-    def open(self, pairs: tuple[Pair, ...], roles: tuple[str, ...] = (), of: object = None) -> SoleReader:
-        """An association of `of` that proposes `pairs`, and to be the SCP of the classes `roles` (PS3.7 D.3.3.4).
-        Raises `NoAssociationError`.
+    def open(self, pairs: tuple[Pair, ...], roles: tuple[str, ...] = ()) -> SoleReader:
+        """An association that proposes `pairs`, and to be the SCP of the classes `roles` (PS3.7 D.3.3.4). Raises
+        `NoAssociationError`.
         """
-        self._opening = (of, time.monotonic())
         connected, aborted = threading.Event(), threading.Event()
         trouble, tls = list[str](), self._tls()
 
@@ -216,9 +211,8 @@ class Courier(threading.Thread):
 
     def _tend(self) -> None:
         for group, link in list(self._links.items()):
-            if time.monotonic() - link.used_at > self._crew.idle or self._crew.caller.is_wanted(
-                self._crew, link.used_at
-            ):
+            idle = time.monotonic() - link.used_at > self._crew.idle
+            if idle or link.used_at < self._crew.caller.room_wanted_at:
                 del self._links[group]
                 link.assoc.part()
             elif not link.assoc.tend():
@@ -284,7 +278,7 @@ class Courier(threading.Thread):
         if link is not None:
             return link, False
         pairs = self._crew.plan.contexts(group)
-        self._links[group] = link = _Link(self._crew.caller.open(pairs, of=self._crew), pairs)
+        self._links[group] = link = _Link(self._crew.caller.open(pairs), pairs)
         return link, True
 
     def _drop(self, group: int) -> None:
