@@ -24,6 +24,7 @@ the parent's offer travels in L behind G, G names the parent, and `covering` say
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from nacl.signing import SigningKey
@@ -66,6 +67,8 @@ NO_RUN = PublicKey(bytes(32))
 """In the place of vP where no phone had a part in it."""
 AnyGrant = Grant | Attest | Override
 """G: the person's, or staff's in their place."""
+_GRANTS: Final[dict[ReleaseType, type[AnyGrant]]] = {"patient": Grant, "attest": Attest, "override": Override}
+"""Which message G is, by the type that L names."""
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -105,13 +108,7 @@ def check_grant(
     """G of this type, for this offer, signed by the one key that may: the run's (`vp`) for `patient`, else S's own.
     Raises a `PeerError`.
     """
-    message: AnyGrant
-    if kind == "patient":
-        message = open_message(Grant, text, vp)
-    elif kind == "attest":
-        message = open_message(Attest, text, offer.s)
-    else:
-        message = open_message(Override, text, offer.s)
+    message: AnyGrant = open_message(_GRANTS[kind], text, vp if kind == "patient" else offer.s)
     if message.tid != offer.tid or message.offer != jws.digest(offer_text):
         raise HashError
     return message
@@ -126,10 +123,13 @@ def peek_grant(text: str) -> AnyGrant:
     """G of any type *without* checking who signed it: one that was checked before it was stored. Raises a
     `PeerError`.
     """
+    return peek(_GRANTS[type_of(text)], text)
+
+
+def type_of(text: str) -> ReleaseType:
+    """By whose word G is: that of a phone, or of staff (protocol s. 8). Raises `HeaderError`."""
     name = name_of(text)
-    if name == Attest.NAME:
-        return peek(Attest, text)
-    return peek(Override, text) if name == Override.NAME else peek(Grant, text)
+    return "attest" if name == Attest.NAME else "override" if name == Override.NAME else "patient"
 
 
 def rung_of(grant: AnyGrant) -> str:

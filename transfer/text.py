@@ -32,6 +32,11 @@ def seen(text: str) -> str:
     return UNSEEN.sub("", _SPACES.sub(" ", text))
 
 
+def one_line(text: str) -> str:
+    """`seen`, without spaces around it and with single ones inside."""
+    return " ".join(seen(text).split())
+
+
 def is_seen(text: str) -> bool:
     """Whether each character of `text` has a shape, or is a space."""
     return UNSEEN.search(text) is None
@@ -41,7 +46,7 @@ def person_name(text: str) -> str:
     """A name as a person typed or pasted it: visible characters, NFC (UAX #15), single spaces; empty where nothing is
     left. Raises `HeaderError` for one of more than 80 characters.
     """
-    name = " ".join(unicodedata.normalize("NFC", seen(text)).split())
+    name = unicodedata.normalize("NFC", one_line(text))
     if len(name) > NAME_MOST:
         raise HeaderError
     return name

@@ -108,11 +108,7 @@ async def divert(folder: Path, transfer: str, to: str, speaker: Speaker) -> int:
     """
     async with attached(folder) as engine:
         view = await engine.divert(transfer, to, actor())
-    said = (
-        "It goes there now."
-        if view.released_at
-        else f"Link: {view.link}\nPIN (tell it, do not show it): {view.pin}"
-    )
+    said = "It goes there now." if view.released_at else code_of(view)
     speaker.value(view, f"Transfer {view.tid} to {view.peer}.\n{said}")
     return 0
 

@@ -13,7 +13,6 @@ gives no try back: tries are counted for the life of the transfer. A mailbox's n
 from __future__ import annotations
 
 import sqlite3
-from typing import get_args
 
 import msgspec
 
@@ -27,12 +26,10 @@ from clients.gateway.store.database import Con, one, rows, value
 from transfer import tries
 from transfer.errors import StateError
 from transfer.ids import Mailbox, Tid, stored_mailbox
-from transfer.links import Q_SIZE, VOICE_DIGITS, Door, mailbox_of, make_nameplate, make_pin
+from transfer.links import PATHS, Q_SIZE, VOICE_DIGITS, Door, mailbox_of, make_nameplate, make_pin
 from transfer.mailbox import Tombstone
 from transfer.messages import encode
 from transfer.states import SENDER, step
-
-DOORS: tuple[Door, ...] = get_args(Door)
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -76,7 +73,7 @@ class Codes(Ends):
         """`switch`: a new code at this door; `scanned` is what the staff scanned at the scan door. Raises
         `GatewayError` with what to do next; then nothing changed.
         """
-        if door not in DOORS:
+        if door not in PATHS:
             raise GatewayError("The door is one of qr, voice, scan. Choose one.", code="door")
         now = self._clock.now()
         q = read_scanned(scanned) if door == "scan" else b""

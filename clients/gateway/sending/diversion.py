@@ -21,8 +21,8 @@ from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
 from transfer.errors import PeerError, StateError
 from transfer.ids import Cid, ContentKey, PublicKey, SiteId, Tid
-from transfer.messages import Offer, Prekey, ReleaseType, name_of, peek
-from transfer.release import NO_RUN, covering, make_release
+from transfer.messages import Offer, Prekey, ReleaseType, peek
+from transfer.release import NO_RUN, covering, make_release, type_of
 from transfer.states import OPEN_SENDER, SENDER, step
 
 DIVERTED = "diverted"
@@ -176,7 +176,7 @@ class Diversion(Offering):
         self, con: Con, child: sqlite3.Row, root: sqlite3.Row, grant_text: str, vp: PublicKey, now: int
     ) -> bool:
         """`covered`, with the event that allows it; False, and nothing done, where that does not reach."""
-        tid, kind = Tid(child["tid"]), _type_of(grant_text)
+        tid, kind = Tid(child["tid"]), type_of(grant_text)
         try:
             self._release(con, child, grant_text, kind, vp, now, root["offer"])
         except PeerError:
@@ -249,12 +249,6 @@ class Diversion(Offering):
         if sealed is None:
             raise StateError
         return bytes(sealed)
-
-
-def _type_of(grant_text: str) -> ReleaseType:
-    """By whose word: that of a phone, or of staff (protocol s. 8)."""
-    name = name_of(grant_text)
-    return "attest" if name == "attest" else "override" if name == "override" else "patient"
 
 
 def _reaches(child: sqlite3.Row, root: sqlite3.Row, now: int) -> bool:

@@ -16,7 +16,7 @@ from clients.gateway.store import audit
 from clients.gateway.store.database import Con, rows, value
 from clients.gateway.views import NoteView
 from transfer.ids import Tid
-from transfer.text import seen
+from transfer.text import one_line
 
 MOST = 20
 """Notes at one transfer."""
@@ -32,7 +32,7 @@ class NoteError(GatewayError):
 
 def words_of(minor: bool, interpreter: str, basis: str) -> str:
     """The line: "minor; interpreter: Spanish; basis: his mother, has custody". Raises `NoteError`."""
-    language, right = " ".join(seen(interpreter).split()), " ".join(seen(basis).split())
+    language, right = one_line(interpreter), one_line(basis)
     if len(language) > LANGUAGE or len(right) > BASIS or not (minor or language or right):
         raise NoteError
     parts = (minor and "minor", language and f"interpreter: {language}", right and f"basis: {right}")

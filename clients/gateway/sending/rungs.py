@@ -31,7 +31,7 @@ from clients.gateway.views import RungView, TransferView
 from transfer.errors import ExpiredError, StateError
 from transfer.ids import SiteId, Tid
 from transfer.messages import Offer, peek
-from transfer.text import seen
+from transfer.text import one_line
 
 LAPSE: Final = 1800
 """Seconds for which the first clinician's word waits for the second's."""
@@ -215,7 +215,7 @@ def _mark(word: sqlite3.Row) -> str:
 
 def _reason(text: str) -> str:
     """A reason on one line. Raises `ReasonError`."""
-    said = " ".join(seen(text).split())
+    said = one_line(text)
     if not said or len(said) > REASON_MOST:
         raise ReasonError
     return said
