@@ -255,6 +255,36 @@ async def test_what_cannot_be_sent_as_it_is_is_taken_in_first(
         assert not await party.s.rows("SELECT 1 FROM studies WHERE closed=0")
 
 
+async def test_what_an_earlier_start_left_comes_first(party: Party, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copied before, the files of an import were adopted as leftovers, in no order: any patient was the first."""
+    _two_patients(party.disc)
+    s, begun, release = party.s, threading.Event(), threading.Event()
+    staged: list[bool] = []
+    stage = module.stage_all
+
+    def look(*args: object) -> object:
+        staged.append(release.is_set())
+        return stage(*args)  # type: ignore[arg-type]
+
+    def hold(con: object) -> None:
+        begun.set()
+        assert release.wait(PATIENCE)
+
+    monkeypatch.setattr(module, "stage_all", look)
+    holding = asyncio.create_task(s.db.run(hold))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    imports = Imports(s.db, s.clock, s.studies, s.offers, s.outgoing)
+    async with running(s.studies.run()):
+        asking = asyncio.create_task(imports.whole(party.disc, "clerk"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        release.set()
+        await holding
+        done = await asking
+    assert staged == [True]
+    assert [code for _, code in done.skipped].count("dicom-two-patients") == 1
+
+
 async def test_another_patient_s_study_is_not_offered(party: Party) -> None:
     await party.s.adopt(party.s.file(PatientID="P2"))
     async with party.up() as imports:

@@ -65,7 +65,12 @@ class Imports:
         self._begun: dict[int, asyncio.Future[None]] = {}
 
     async def whole(self, path: Path, actor: str) -> Imported:
-        """All that `path` holds is here, and its studies are closed. Raises `IntakeError`, `DiskFullError`."""
+        """All that `path` holds is here, and its studies are closed. Raises `IntakeError`, `DiskFullError`.
+
+        Not before what an earlier start left has its rows: what is copied meanwhile would be taken for some of it,
+        in no order, and of two patients in one study the first has it.
+        """
+        await self._studies.settled()
         found, skipped = await asyncio.to_thread(stage_all, path, self._studies.incoming)
         room = asyncio.Semaphore(_AT_ONCE)
 

@@ -144,6 +144,7 @@ class Studies:
         self._owing = False
         known = await self._db.run(lambda con: {r[0] for r in rows(con, "SELECT file FROM instances")})
         left = [p for p in self.incoming.iterdir() if p.suffix == ".dcm" and p.name not in known]
+        left.sort(key=lambda p: p.stat().st_mtime_ns)  # of two patients in one study the first has it
         for i in range(0, len(left), _BATCH):
             paths = left[i : i + _BATCH]
             for path, result in zip(
