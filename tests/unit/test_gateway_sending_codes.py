@@ -20,7 +20,7 @@ from transfer.ids import Nameplate, Tid
 from transfer.links import damm, mailbox_of, make_scan
 from transfer.mailbox import Hello, Tombstone
 from transfer.messages import decode, encode
-from transfer.tries import MAX, MAX_VOICE, REOPENS, VOICE_SECONDS
+from transfer.tries import MAX, MAX_VOICE, REOPENS, RUN_SECONDS, VOICE_SECONDS
 
 PAGE = "https://relay.example"
 Q = b"a phone's own q."
@@ -126,6 +126,33 @@ async def test_after_ten_minutes_nobody_comes_in_and_staff_make_another(desk: De
     assert "new code" in view.sentence
     await desk.switch("voice")
     await (await Handset.scan(desk.s, desk.tid)).ask()
+
+
+async def test_a_run_that_began_in_time_goes_on(desk: Desk) -> None:
+    """The code was typed in its last minute (protocol s. 1)."""
+    await desk.switch("voice")
+    desk.s.clock.at += VOICE_SECONDS - 1
+    phone, late = await Handset.scan(desk.s, desk.tid), await Handset.scan(desk.s, desk.tid)
+    await phone.start()
+    await late.start()
+    desk.s.clock.at += 1
+    await desk.s.offers.expire()
+    await phone.prove()
+    (m4,) = await phone.answers(4)
+    phone.door.answer(m4)
+    desk.s.clock.at += RUN_SECONDS
+    await desk.s.offers.expire()
+    assert (await phone.decide("deny")).state == "DENIED"
+
+
+async def test_a_run_that_nobody_proves_keeps_a_code_for_a_minute(desk: Desk) -> None:
+    await desk.switch("voice")
+    desk.s.clock.at += VOICE_SECONDS - 1
+    phone = await Handset.scan(desk.s, desk.tid)
+    await phone.start()
+    desk.s.clock.at += RUN_SECONDS
+    await desk.s.offers.expire()
+    assert (await desk.hello(phone.mailbox.name)).ended == "EXPIRED"
 
 
 async def test_a_code_ends_with_its_offer(desk: Desk) -> None:
@@ -278,6 +305,53 @@ async def test_the_old_code_is_nothing_and_says_so(desk: Desk, old: str, door: s
     await asked.post(5, asked.m5)
     assert (await desk.s.send(desk.tid))["state"] == "OFFERED"
     assert await desk.left() == (MAX_VOICE if "voice" in (old, door) else MAX)
+    await (await Handset.scan(desk.s, desk.tid)).ask()
+
+
+@pytest.mark.parametrize("door", ["qr", "voice", "scan"])
+async def test_a_run_of_the_old_code_is_none_under_the_new_name(desk: Desk, door: str) -> None:
+    """Whoever came by the old code learns the new mailbox's name: a number is public, a square can be photographed."""
+    late, asked = await Handset.scan(desk.s, desk.tid), await Handset.scan(desk.s, desk.tid)
+    await late.start()
+    (m2,) = await late.answers(2)
+    await asked.ask()
+    await desk.switch(door, make_scan(Q) if door == "scan" else "")
+    new = (await Handset.scan(desk.s, desk.tid)).mailbox
+    late.mailbox = asked.mailbox = new
+    before = await desk.left()
+    await late.post(1, late.m1)
+    await late.post(3, encode(late.door.point(m2)))
+    await asked.post(3, asked.m3)
+    await asked.post(
+        5, encode(asked.door.decide("approve", by="patient", name="", rel="self", lang="en", t=NOW))
+    )
+    assert [await phone.answers(slot) for phone in (late, asked) for slot in (2, 4, 6)] == [[]] * 6
+    row = await desk.s.send(desk.tid)
+    assert (row["state"], row["joined_at"], await desk.left()) == ("OFFERED", 0, before)
+
+
+@pytest.mark.parametrize("step", ["_spend", "_ask"])
+async def test_a_switch_in_the_middle_of_a_comparison_drops_its_run(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Two transactions, and the desk's comes before or between them: no question, and no try of an honest person."""
+    phone = await Handset.scan(desk.s, desk.tid)
+    await phone.start()
+    run = desk.s.db.run
+    switched: list[bool] = []
+
+    async def after_a_switch(work: Callable[[Any], Any]) -> Any:
+        if not switched and step in work.__code__.co_names:
+            switched.append(True)
+            await desk.switch("qr")
+        return await run(work)
+
+    monkeypatch.setattr(desk.s.db, "run", after_a_switch)
+    await phone.prove()
+    assert switched
+    assert await phone.answers(4) == []
+    row = await desk.s.send(desk.tid)
+    assert (row["joined_at"], row["check_code"], await desk.left()) == (0, "", MAX)
     await (await Handset.scan(desk.s, desk.tid)).ask()
 
 

@@ -31,6 +31,9 @@ from transfer.mailbox import Tombstone
 from transfer.messages import encode
 from transfer.states import SENDER, step
 
+REOPENED = "REOPENED"
+"""What the mailbox of a code says that another one took the place of."""
+
 
 class Code(msgspec.Struct, frozen=True):
     """What opens a door. Secret, but for the mailbox."""
@@ -95,14 +98,15 @@ class Codes(Ends):
         await self._commit(work, erased=True)
 
     def run_out(self, con: Con, now: int) -> bool:
-        """`run-out`: closes the voice doors whose time is over, but not on a person who is answering there. True if a
-        code was erased.
+        """`run-out`: closes the voice doors whose time is over, but not on a person who is answering there, or whose
+        run began in time and may be proved yet. True if a code was erased.
         """
         over = rows(
             con,
             "SELECT * FROM sends s WHERE state='OFFERED' AND code_exp>0 AND code_exp<=? AND pin_sealed IS NOT NULL"
-            " AND NOT EXISTS (SELECT 1 FROM tries t WHERE t.tid=s.tid AND t.mailbox=s.mailbox AND t.state='ok')",
-            (now,),
+            " AND NOT EXISTS (SELECT 1 FROM tries t WHERE t.tid=s.tid AND t.mailbox=s.mailbox"
+            " AND (t.state='ok' OR t.at>?))",
+            (now, now - tries.RUN_SECONDS),
         )
         for row in over:
             step(SENDER, row["state"], "run-out")
@@ -125,7 +129,7 @@ class Codes(Ends):
                 self._keep(con, number, Tid(row["tid"]), now)
                 self._say_hello(con, self._row(con, row["tid"]), now)
             else:
-                self._shut(con, row, "REOPENED", now)
+                self._shut(con, row, REOPENED, now)
                 audit.alarm(con, row["tid"], OldScanError.code, OldScanError().sentence, now)
 
     # Inside the transaction of an event
@@ -151,7 +155,7 @@ class Codes(Ends):
 
     def _replace(self, con: Con, row: sqlite3.Row, code: Code, now: int) -> None:
         tid = Tid(row["tid"])
-        self._shut(con, row, "REOPENED", now)
+        self._shut(con, row, REOPENED, now)
         con.execute(
             "UPDATE sends SET door=?, q_sealed=?, pin_sealed=?, mailbox=?, code_exp=?, voice=max(voice, ?),"
             " joined_at=0, check_code='' WHERE tid=?",

@@ -4,7 +4,8 @@ Before a try is spent a run lives in memory; a crash makes the phone begin a new
 spent in a transaction of its own, on disk, before the comparison, together with the one m3 that it was spent on:
 a crash in between has that m3, and no other, compared after the start. From then on everything is in the
 database: the channel's keys and counters together with each box, so that a repeated m3 gets the same m4
-and a counter is never used twice.
+and a counter is never used twice. A run belongs to the code it began with: once the desk has another one, nothing that
+comes for it is heard, under whatever mailbox's name. Each transaction asks that anew.
 
 What a stranger can cost is bounded: a wrong gate is dropped without a word (the voice door has none), at most 8 runs
 are open and 50 ever for each opening, and m2 leaves at a fixed time after m1, so that the time of the map says nothing.
@@ -25,14 +26,14 @@ from clients.gateway.clock import Clock, Random, Signal
 from clients.gateway.log import about
 from clients.gateway.peers.outbox import post
 from clients.gateway.peers.relay import SiteEntry, slot_path
-from clients.gateway.sending.codes import tries_left
+from clients.gateway.sending.codes import REOPENED, tries_left
 from clients.gateway.sending.offers import Offers
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, Database, one, value
 from clients.gateway.store.vault import Vault
 from transfer import tries
 from transfer.channel import Channel, ChannelState
-from transfer.door import Pointed, SiteDoor, read_wish
+from transfer.door import EndedError, Pointed, SiteDoor, read_wish
 from transfer.encoding import sha256
 from transfer.errors import HeaderError, PeerError, SignatureError
 from transfer.ids import BlobKey, Mailbox, PublicKey, RunId, Tid, read_mailbox
@@ -45,6 +46,7 @@ log = structlog.get_logger()
 
 
 class _Run(msgspec.Struct):
+    mailbox: Mailbox
     door: SiteDoor
     m1: bytes
     m2: bytes
@@ -96,7 +98,7 @@ class Doors:
             elif slot == 3:
                 await self._prove(row, mailbox, run, read_body(body, Proof))
             elif slot == 5:
-                await self._wish(row, run, read_body(body, Sealed))
+                await self._wish(Tid(row["tid"]), mailbox, run, read_body(body, Sealed))
         except PeerError as why:
             log.info("phone message dropped", slot=slot, code=why.code)
 
@@ -109,7 +111,7 @@ class Doors:
         if m1.nP != run:
             raise HeaderError
         if known is not None:
-            if known.m1 == raw:
+            if (known.mailbox, known.m1) == (mailbox, raw):
                 await self._put(Tid(row["tid"]), mailbox, run, 2, known.m2)
             return
         if not self._answers(row):
@@ -122,7 +124,7 @@ class Doors:
         if not await self._db.run(lambda con: self._admit(con, row, mailbox, run, m1.vP)):
             return
         self._forget_dead()
-        self._runs[run] = _Run(door, raw, m2, begun)
+        self._runs[run] = _Run(mailbox, door, raw, m2, begun)
         await asyncio.sleep(max(0.0, tries.ANSWER_DELAY - (time.monotonic() - begun)))
         await self._put(Tid(row["tid"]), mailbox, run, 2, m2)
 
@@ -158,6 +160,16 @@ class Doors:
         for run in [r for r, state in self._runs.items() if state.begun < limit]:
             del self._runs[run]
 
+    @staticmethod
+    def _stored(con: Con, tid: Tid, mailbox: Mailbox, run: RunId) -> sqlite3.Row | None:
+        """A run of the code that is open now, under its own mailbox's name."""
+        return one(
+            con,
+            "SELECT t.* FROM tries t JOIN sends s ON s.tid=t.tid AND s.mailbox=t.mailbox"
+            " WHERE t.run=? AND t.tid=? AND t.mailbox=? AND s.q_sealed IS NOT NULL",
+            (run, tid, mailbox),
+        )
+
     # m3 -> m4
 
     async def _prove(self, row: sqlite3.Row, mailbox: Mailbox, run: RunId, m3: Proof) -> None:
@@ -170,9 +182,7 @@ class Doors:
             self._proving.discard(run)
 
     async def _prove_alone(self, tid: Tid, mailbox: Mailbox, run: RunId, m3: Proof) -> None:
-        stored = await self._db.run(
-            lambda con: one(con, "SELECT * FROM tries WHERE run=? AND tid=?", (run, tid))
-        )
+        stored = await self._db.run(lambda con: self._stored(con, tid, mailbox, run))
         if stored is None:
             return
         if stored["m4"] is not None:
@@ -183,7 +193,7 @@ class Doors:
         door = known.door if known is not None else self._resume(stored, m3)
         if door is None:
             return  # too old, or begun before a restart: the phone begins again, nothing is spent
-        left = await self._db.run(lambda con: self._spend(con, tid, run, m3, door))
+        left = await self._db.run(lambda con: self._spend(con, tid, mailbox, run, m3, door))
         self._runs.pop(run, None)  # from here on the database has it
         if left is None:
             await self._put(tid, mailbox, run, 4, encode(Refusal(v=1, error="locked", left=0)))
@@ -193,14 +203,17 @@ class Doors:
             await self._db.run(lambda con: self._refuse(con, tid, mailbox, run, left))
         self._changed.set()
 
-    def _spend(self, con: Con, tid: Tid, run: RunId, m3: Proof, door: SiteDoor) -> int | None:
+    def _spend(
+        self, con: Con, tid: Tid, mailbox: Mailbox, run: RunId, m3: Proof, door: SiteDoor
+    ) -> int | None:
         """Spends a try, and keeps what this one m3 is compared with, should we not come to it: how many are left after
-        it, or None where there was none left.
+        it, or None where there was none left. Raises `EndedError` where the desk has another code meanwhile.
         """
+        stored = self._stored(con, tid, mailbox, run)
         row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
-        if row is None:
-            return None
-        if value(con, "SELECT state FROM tries WHERE run=?", (run,)) == "open":
+        if stored is None or row is None:
+            raise EndedError(REOPENED)
+        if stored["state"] == "open":
             if tries_left(con, row) <= 0:
                 return None
             kept = self._vault.seal("door", msgspec.json.encode(door.pointed))
@@ -226,6 +239,11 @@ class Doors:
         now = self._clock.now()
         row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
         assert row is not None
+        if (
+            self._stored(con, tid, mailbox, run) is None
+        ):  # the PIN was right, but the desk has another code meanwhile
+            con.execute("UPDATE tries SET state='ok', proof=NULL, door_sealed=NULL WHERE run=?", (run,))
+            return
         decided = Decided(row["decision"], row["decided_at"]) if row["decision"] else None
         question = Question(
             offer=row["offer"], summary=row["summary"], salt=BlobKey(row["salt"]), state=row["state"],
@@ -244,17 +262,17 @@ class Doors:
 
     # m5 -> m6
 
-    async def _wish(self, row: sqlite3.Row, run: RunId, m5: Sealed) -> None:
-        await self._db.run(lambda con: self._take_wish(con, Tid(row["tid"]), run, m5))
+    async def _wish(self, tid: Tid, mailbox: Mailbox, run: RunId, m5: Sealed) -> None:
+        await self._db.run(lambda con: self._take_wish(con, tid, mailbox, run, m5))
         await self._db.scrub()
         self._changed.set()
 
-    def _take_wish(self, con: Con, tid: Tid, run: RunId, m5: Sealed) -> None:
+    def _take_wish(self, con: Con, tid: Tid, mailbox: Mailbox, run: RunId, m5: Sealed) -> None:
         now = self._clock.now()
-        stored = one(con, "SELECT * FROM tries WHERE run=? AND tid=? AND state='ok'", (run, tid))
+        stored = self._stored(con, tid, mailbox, run)
         row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
         if stored is None or row is None or stored["channel_sealed"] is None:
-            return  # unknown, or erased
+            return  # unknown, of another code, or erased
         digest, heard = sha256(m5.box), bytes(stored["last_m5"] or b"")
         if digest in (heard[i : i + 32] for i in range(0, len(heard), 32)):
             return  # the same again: its m6 is at the relay or in the outbox
