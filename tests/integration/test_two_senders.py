@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from clients.gateway.receiving.holdings import CONFLICT
+from tests.delivery_kit import Party, workers
 from tests.gateway_kit import House, an_instance, houses
-from tests.unit.test_gateway_receiving_delivery import Party
 
-
-@pytest.fixture
-def workers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
+__all__ = ["workers"]
 
 
 async def test_the_second_senders_image_under_the_same_uid_takes_nobodys_place(

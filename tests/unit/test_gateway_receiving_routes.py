@@ -15,8 +15,7 @@ from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.receiving import delivery, remarks, storing
 from clients.gateway.receiving.destinations import Destinations, Pacs
 from clients.gateway.receiving.routing import Rule
-from tests.gateway_kit import PATIENCE, an_instance, eventually, running
-from tests.unit.test_gateway_receiving_delivery import (
+from tests.delivery_kit import (
     DEADLINE,
     OnePacs,
     Party,
@@ -25,6 +24,7 @@ from tests.unit.test_gateway_receiving_delivery import (
     party,
     workers,
 )
+from tests.gateway_kit import PATIENCE, an_instance, eventually, running
 
 __all__ = ["party", "workers"]
 MR = {"Modality": "MR", "SeriesInstanceUID": "2.25.13"}
