@@ -92,7 +92,9 @@ class House:
         self.offers = Offers(*own, self.clock, system_random, self.outgoing, self.changed)
         self.doors = Doors(*own, self.offers, self.clock, system_random, self.outgoing, self.changed)
         self.inbox = Inbox(*own, self.pins, self.clock, self.outgoing, self.changed)
-        self.outbox = Outbox(self.db, self.relay, self.clock, self.outgoing, self.offers.refused)
+        self.outbox = Outbox(
+            self.db, self.relay, self.clock, self.outgoing, self.changed, self.offers.refused
+        )
         self.dispatch = Dispatch(
             self.db, self.relay, self.pins, self.doors, self.offers, self.inbox, self.clock
         )
@@ -286,7 +288,7 @@ class Handset:
     async def start(self) -> bytes:
         """m1, as it was posted."""
         row = await self.house.send(self.tid)
-        hello = Hello(v=1, tid=self.tid, s=self.house.site, exp=row["exp"])
+        hello = Hello(v=1, tid=self.tid, s=self.house.site, exp=row["exp"] or self.house.clock.at)
         self.m1 = encode(self.door.hello(encode(hello)))
         await self.post(1, self.m1)
         return self.m1

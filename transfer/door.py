@@ -155,7 +155,7 @@ class PhoneDoor(_Machine):
         self.vp = PublicKey(self._key.verify_key.encode())
 
     def hello(self, body: bytes) -> Start:
-        """m0 in, m1 out. Raises `EndedError` for a tombstone, else a `PeerError`."""
+        """m0 in, m1 out. Raises `EndedError` for a tombstone or a code that is over, else a `PeerError`."""
         self._step("hello")
         try:
             self._m0 = read_body(body, Hello)
@@ -165,6 +165,9 @@ class PhoneDoor(_Machine):
                 raise EndedError(read_body(body, Tombstone).ended)
             except (HeaderError, SizeError, VersionError):
                 raise why from None
+        if not self._m0.exp:
+            self.state = "DEAD"
+            raise EndedError("EXPIRED")
         self._sid = self._m0.tid + self.run
         g = cpace.generator(self._prs, channel_id(self._m0.s), self._sid)
         self._ya = cpace.multiply(self._scalar, g)

@@ -53,6 +53,7 @@ class Hello(Body, frozen=True, forbid_unknown_fields=True):
     tid: Tid
     s: SiteId
     exp: Time
+    """0: the code lets nobody in any more, while somebody whom it let in may still answer."""
 
 
 class Tombstone(Body, frozen=True, forbid_unknown_fields=True):

@@ -178,7 +178,9 @@ class Rooms:
             self.db, self.relay, self.clock, self.folder / "spool", self.packed, self.changed
         )
         self.reminder = Reminder(self.db, self.relay, self.identity, self.uploader)
-        self.outbox = Outbox(self.db, self.relay, self.clock, self.outgoing, self.offers.refused)
+        self.outbox = Outbox(
+            self.db, self.relay, self.clock, self.outgoing, self.changed, self.offers.refused
+        )
         self.dispatch = Dispatch(
             self.db, self.relay, self.pins, self.doors, self.offers, self.inbox, self.clock
         )

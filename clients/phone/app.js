@@ -339,7 +339,8 @@ export class Visit {
     if (status !== 200) return void unknown(this);
     if (body && 'ended' in body) return void showEnd(exact(body, { v: is.v1, ended: is.line(16) }).ended);
     try {
-      return exact(body, { v: is.v1, tid: is.bytes(16), s: is.bytes(32), exp: is.time });
+      const m0 = exact(body, { v: is.v1, tid: is.bytes(16), s: is.bytes(32), exp: is.time });
+      return m0.exp ? m0 : void showEnd('EXPIRED'); // 0: who is inside may answer, nobody else comes in
     } catch {
       return void show('later');
     }
@@ -389,12 +390,15 @@ export class Visit {
    * @returns {Promise<{run: Run, m4: any} | undefined>} undefined: S does not answer
    */
   async prove() {
-    const m0 = await this.hello;
+    let m0 = await this.hello;
     let proofs = 0;
     for (let n = 0; m0 && n < 10 && proofs < 2; n++) {
       const run = await startRun(this.q, this.code, m0);
       const m2 = await this.exchange(run, 1, run.m1, Math.min(120, WAIT * 2 ** n));
-      if (!m2) continue;
+      if (!m2) {
+        m0 = await (this.hello = this.open()); // perhaps the code is over
+        continue;
+      }
       let m3;
       try {
         m3 = await point(run, m2);
@@ -536,8 +540,9 @@ function readEnglish() {
 
 /** A transfer that ended before the person came. @param {string} state as m0 says it: nobody vouches for it */
 export function showEnd(state) {
-  if (state === 'EXPIRED') return show('expired');
-  show('ended', { how: () => words[`state.${state}`] ?? words['state.other'] });
+  const over = state === 'EXPIRED';
+  if (over && door !== 'v') return show('expired');
+  show('ended', { how: () => words[over ? 'voice.over' : `state.${state}`] ?? words['state.other'] });
 }
 
 /** Numbers only, in any script's digits, so that a paste with a space or a hyphen works. @param {HTMLInputElement} input */

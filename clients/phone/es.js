@@ -27,6 +27,7 @@ export default {
   'voice.code': 'Código, 9 dígitos',
   'voice.code.short': 'El código tiene 9 dígitos. Escriba los 9.',
   'voice.typo': 'Un dígito no es correcto. No pierde ningún intento. Pida al personal que lea el código otra vez.',
+  'voice.over': 'Sirve poco tiempo. Pida al personal uno nuevo. Si ya colgó, llame otra vez al hospital.',
   anew: 'Empezar otra vez',
   show: 'Muestre esto al personal',
   'show.1': 'El personal lo escanea. Luego le dice un PIN, y esta página se lo pide.',

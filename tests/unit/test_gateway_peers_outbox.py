@@ -254,6 +254,16 @@ async def test_a_tombstone_takes_the_place_of_a_hello_that_waits(both: Parties) 
     assert await both.left() == [encode(Tombstone(v=1, ended="REVOKED"))]
 
 
+async def test_a_page_hears_that_a_code_is_at_the_relay_and_of_no_answer_to_a_phone(both: Parties) -> None:
+    hello = encode(Hello(v=1, tid=Tid(b"t" * 16), s=both.s.site, exp=NOW + 60))
+    for path, body, woken in ((f"/m/{MB.hex()}/0", hello, 1), (SLOT6, b'{"n":1}', 0)):
+        before = both.s.changed.seen
+        await both.post("mailbox", path, body)
+        async with running(both.s.outbox.run()):
+            await both.settled()
+        assert both.s.changed.seen - before == woken
+
+
 async def test_deleting_packs_that_are_gone_is_done(both: Parties) -> None:
     cid = Cid(b"c" * 16)
     ct = b"\0" * (2**16 + 40)

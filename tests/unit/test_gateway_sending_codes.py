@@ -137,6 +137,7 @@ async def test_a_run_that_began_in_time_goes_on(desk: Desk) -> None:
     await late.start()
     desk.s.clock.at += 1
     await desk.s.offers.expire()
+    assert (await desk.hello(phone.mailbox.name)).exp == 0
     await phone.prove()
     (m4,) = await phone.answers(4)
     phone.door.answer(m4)
@@ -150,9 +151,42 @@ async def test_a_run_that_nobody_proves_keeps_a_code_for_a_minute(desk: Desk) ->
     desk.s.clock.at += VOICE_SECONDS - 1
     phone = await Handset.scan(desk.s, desk.tid)
     await phone.start()
-    desk.s.clock.at += RUN_SECONDS
-    await desk.s.offers.expire()
+    for seconds in (1, RUN_SECONDS):
+        desk.s.clock.at += seconds
+        await desk.s.offers.expire()
     assert (await desk.hello(phone.mailbox.name)).ended == "EXPIRED"
+
+
+async def test_who_is_at_the_question_stays_and_a_latecomer_hears_that_the_code_is_over(desk: Desk) -> None:
+    """A tombstone would take the question away: the mailbox stays, and its m0 says that nobody else comes in."""
+    await desk.switch("voice")
+    phone, late = await Handset.scan(desk.s, desk.tid), await Handset.scan(desk.s, desk.tid)
+    asked = await phone.ask()
+    sealed = bytes((await desk.s.send(desk.tid))["pin_sealed"])
+    desk.s.clock.at += VOICE_SECONDS
+    await desk.s.offers.expire()
+    assert (await desk.hello(phone.mailbox.name)).exp == 0
+    assert desk.s.on_disk(sealed) == []
+    view = await desk.view()
+    assert (view.pin, view.number, view.link, view.code_until, view.check) == ("", "", "", 0, asked.check)
+    assert "can still answer" in view.sentence
+    await late.start()
+    assert await late.answers(2) == []
+    assert (await phone.decide()).state == "RELEASED"
+    await desk.s.offers.expire()
+    assert (await desk.hello(phone.mailbox.name)).exp == 0
+
+
+async def test_after_an_answer_an_old_code_is_over_too(desk: Desk) -> None:
+    """Somebody who comes back for the receipt by telephone is told, and does not wait for an answer."""
+    await desk.switch("voice")
+    phone = await Handset.scan(desk.s, desk.tid)
+    await phone.ask()
+    await phone.decide()
+    desk.s.clock.at += VOICE_SECONDS
+    await desk.s.offers.expire()
+    assert (await desk.hello(phone.mailbox.name)).exp == 0
+    assert (await phone.stop()).state == "REVOKED"
 
 
 async def test_a_code_ends_with_its_offer(desk: Desk) -> None:
@@ -202,9 +236,13 @@ async def test_a_number_that_the_relay_does_not_give_is_drawn_anew(tmp_path: Pat
             await desk.switch("voice")
             first = Nameplate((await s.send(desk.tid))["mailbox"])
             await r.relay.call("PUT", f"/m/{first.name}/0", _hello(r, desk.tid))
+            seen = s.changed.seen
             async with running(s.outbox.run()):
                 while not (view := await desk.view()).number:
-                    await s.outgoing.wait(s.outgoing.seen, 0.05)
+                    assert await s.changed.wait(seen, 30), (
+                        "a page that is open hears that its number is there"
+                    )
+                    seen = s.changed.seen
             assert view.number != first.name
             assert view.code_until == NOW + VOICE_SECONDS
             await s.relay.call("PUT", f"/m/{view.number}/0", _hello(s, desk.tid))  # it is ours

@@ -27,6 +27,7 @@ async def test_an_end_leaves_a_tombstone_in_place_of_the_hello(parties: Parties)
     tid = await s.offer_to(r)
     row = await s.send(tid)
     assert decode(hello_of(row, s.site), Hello) == Hello(v=1, tid=tid, s=s.site, exp=row["exp"])
+    assert decode(hello_of({**dict(row), "pin_sealed": None}, s.site), Hello).exp == 0, "its code is over"
     assert await said_to_the_mailbox(s, tid) == [hello_of(row, s.site)]
     await s.offers.stop(tid, "clerk")
     (tombstone,) = await said_to_the_mailbox(s, tid)

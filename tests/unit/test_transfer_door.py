@@ -546,6 +546,13 @@ def test_a_tombstone_has_a_page_of_its_own() -> None:
     assert phone.state == "DEAD"
 
 
+def test_a_code_that_is_over_begins_no_run() -> None:
+    phone = PhoneDoor(b"", "27182818", bytes)
+    with pytest.raises(EndedError) as why:
+        phone.hello(hello(exp=0))
+    assert (why.value.state, phone.state) == ("EXPIRED", "DEAD")
+
+
 def test_a_box_that_holds_no_question() -> None:
     for plain, error in ((b"", HeaderError), (b"{}", HeaderError), (b"\xff", HeaderError)):
         ends = doors()

@@ -42,6 +42,10 @@ async def test_a_number_and_a_code_are_read_aloud(browser: Browser) -> None:
         await expect(page.locator("p.check")).to_have_text("4821")
         await expect(page.locator("#spanish")).to_have_attribute("open", "")
         made.engine.change(view.tid, link="", pin="", number="", code_until=0)
+        await expect(page.get_by_role("heading", name="The time of this code is over")).to_be_visible()
+        await expect(page.locator("p.check")).to_have_text("4821")
+        assert await axe(page) == []
+        made.engine.change(view.tid, check="")
         await expect(page.get_by_role("heading", name="No code is open")).to_be_visible()
         await page.get_by_role("button", name="Show a QR code").click()
         await expect(page.locator("svg.qr")).to_be_visible()

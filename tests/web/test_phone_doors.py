@@ -110,6 +110,28 @@ async def test_an_old_code_says_so_and_the_new_one_is_typed(hospital: MakeHospit
     await shows(page, "ask")
 
 
+async def test_a_code_whose_time_is_over_says_so_whenever_it_is_typed(
+    hospital: MakeHospital, phone: MakePhone
+) -> None:
+    """Somebody else is at the question, so the mailbox stays: m0 says it, also to who had read it in time."""
+    h = await hospital(door="voice")
+    early, late = await phone(h.link), await phone(h.link)
+    await early.clock.install()
+    await early.locator("#number").fill(h.number)
+    h.silent.add(2)
+    await dial(early, h.number, spoken(h.pin))
+    await shows(early, "slow")
+    h.exp = 0
+    await h.hello()
+    await late.locator("#number").fill(h.number)
+    await early.clock.run_for(40_000)
+    for page in (late, early):
+        await shows(page, "ended")
+        await expect(page.locator("main")).to_contain_text("call the hospital back")
+    await late.get_by_role("button", name="Start again").click()
+    await shows(late, "voice")
+
+
 # Scan
 
 

@@ -75,11 +75,14 @@ class Outbox:
         relay: RelayClient,
         clock: Clock,
         signal: Signal,
+        changed: Signal,
         refused: Callable[[Con, str], None] = lambda con, path: None,
     ) -> None:
-        """`refused`: the relay refused for good what was for this path; in the transaction that ends the entry."""
-        self._db, self._relay, self._clock, self._signal = db, relay, clock, signal
-        self._refused = refused
+        """`changed`: an m0 left, so a page may show the number that it could not show before. `refused`: the relay
+        refused for good what was for this path; in the transaction that ends the entry.
+        """
+        self._db, self._relay, self._clock = db, relay, clock
+        self._signal, self._changed, self._refused = signal, changed, refused
 
     async def run(self) -> None:
         """Until cancelled. What comes while others are on their way does not wait for them: a phone waits for it."""
@@ -129,6 +132,8 @@ class Outbox:
                 )
 
         await self._db.run(work)
+        if gone and kind == "mailbox" and entry["target"].endswith("/0"):
+            self._changed.set()
 
     async def _deliver(self, kind: str, target: str, body: bytes) -> None:
         if kind in ("queue", "ack"):

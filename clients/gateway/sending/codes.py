@@ -33,6 +33,16 @@ from transfer.states import SENDER, step
 
 REOPENED = "REOPENED"
 """What the mailbox of a code says that another one took the place of."""
+_INSIDE = (
+    "(s.state<>'OFFERED' OR EXISTS (SELECT 1 FROM tries t WHERE t.tid=s.tid AND t.mailbox=s.mailbox"
+    " AND (t.state='ok' OR t.at>?2)))"
+)
+"""Somebody has come in by this code: a question is on their screen, a run began a moment ago, or they have answered."""
+_OVER = f"""
+SELECT s.*, {_INSIDE} AS stays FROM sends s WHERE s.code_exp>0 AND s.code_exp<=?1 AND s.q_sealed IS NOT NULL
+AND (s.pin_sealed IS NOT NULL OR NOT {_INSIDE})
+"""
+"""Voice codes whose time is over (?1: now; ?2: when the oldest run began that still lives), but those that say so."""
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -98,19 +108,20 @@ class Codes(Ends):
         await self._commit(work, erased=True)
 
     def run_out(self, con: Con, now: int) -> bool:
-        """`run-out`: closes the voice doors whose time is over, but not on a person who is answering there, or whose
-        run began in time and may be proved yet. True if a code was erased.
+        """`run-out`: closes the voice doors whose time is over. Where somebody came in by then the mailbox stays for
+        them (a tombstone would take it away), and its m0 tells a latecomer that the code is over. True if a code was
+        erased.
         """
-        over = rows(
-            con,
-            "SELECT * FROM sends s WHERE state='OFFERED' AND code_exp>0 AND code_exp<=? AND pin_sealed IS NOT NULL"
-            " AND NOT EXISTS (SELECT 1 FROM tries t WHERE t.tid=s.tid AND t.mailbox=s.mailbox"
-            " AND (t.state='ok' OR t.at>?))",
-            (now, now - tries.RUN_SECONDS),
-        )
+        over = rows(con, _OVER, (now, now - tries.RUN_SECONDS))
         for row in over:
-            step(SENDER, row["state"], "run-out")
-            self._shut(con, row, "EXPIRED", now)
+            if row["state"] == "OFFERED":
+                step(SENDER, row["state"], "run-out")
+            if row["stays"]:
+                con.execute("UPDATE sends SET pin_sealed=NULL WHERE tid=?", (row["tid"],))
+                forget(con, "mailbox", hello_path(stored_mailbox(row["mailbox"])))
+                self._say_hello(con, self._row(con, row["tid"]), now)
+            else:
+                self._shut(con, row, "EXPIRED", now)
         return bool(over)
 
     def refused(self, con: Con, path: str) -> None:

@@ -7,7 +7,8 @@ All of it runs inside the transaction of the event that it belongs to.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -193,6 +194,7 @@ class Ends:
         return row
 
 
-def hello_of(row: sqlite3.Row, site: SiteId) -> bytes:
-    """m0 of an offer's row."""
-    return encode(Hello(v=1, tid=Tid(row["tid"]), s=site, exp=row["code_exp"] or row["exp"]))
+def hello_of(row: sqlite3.Row | Mapping[str, Any], site: SiteId) -> bytes:
+    """m0 of an offer's row. Without a code it lets nobody in any more: whoever is inside still answers."""
+    exp = 0 if row["pin_sealed"] is None else row["code_exp"] or row["exp"]
+    return encode(Hello(v=1, tid=Tid(row["tid"]), s=site, exp=exp))

@@ -47,7 +47,7 @@ class Reminder:
     async def _remind(self, row: sqlite3.Row) -> None:
         with contextlib.suppress(RelayDownError, RelayRefusal):  # the next round tries again
             await self._relay.add_readers(Cid(row["cid"]), row["offer"])
-        if row["state"] == "OFFERED" and row["pin_sealed"] is not None:
+        if row["state"] == "OFFERED" and row["q_sealed"] is not None:
             with contextlib.suppress(RelayDownError, RelayRefusal):
                 await self._relay.put_hello(
                     stored_mailbox(row["mailbox"]), hello_of(row, self._identity.site)

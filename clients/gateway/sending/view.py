@@ -38,6 +38,7 @@ SENTENCES = {
     "OFFERED": "Let the patient, or whoever speaks for them, scan the code and type the PIN.",
     "voice": "Tell the person on the telephone the address, then the number, then the code.",
     "scan": "Tell the PIN to the person whose phone was scanned.",
+    "code-over": "The time of this code is over. Who has the question on their screen can still answer it.",
     "no-code": "No code is open. Choose a way to answer, and a new code is made.",
     "locked": "Too many wrong PINs. Re-open the transfer to get a new code and PIN.",
     "kid-unknown": "The destination changed its key. Stop this transfer and send the study again.",
@@ -167,7 +168,9 @@ def _said_of(row: sqlite3.Row) -> str:
     """What stands at this door, where it is another than the QR."""
     if row["state"] != "OFFERED" or row["door"] == "qr" or row["kind"] == "add":
         return ""
-    return "no-code" if row["pin_sealed"] is None else str(row["door"])
+    if row["pin_sealed"] is not None:
+        return str(row["door"])
+    return "no-code" if row["q_sealed"] is None else "code-over"
 
 
 def _code(con: Con, row: sqlite3.Row, vault: Vault, page: str) -> dict[str, Any]:
