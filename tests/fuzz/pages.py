@@ -24,6 +24,8 @@ from tests.console_kit import HandClock, Person, house
 from tests.fake_engine import PASSWORD, hospital
 from tests.fuzz.harness import Broken, Harness
 from tests.relay_client import Site, hello, pack_bytes, relay_at
+from tests.transfer_kit import Q
+from transfer.links import make_scan
 from transfer.requests import HEADER
 
 _IDLE = 0.25
@@ -196,7 +198,8 @@ def _console_calls() -> list[bytes]:
         ("/desk", b"csrf=@csrf@&once=1&query=DOE"), ("/studies/@study@/send",
         b"csrf=@csrf@&once=2&to=@peer@&reason=transfer"),
         ("/studies/@study@/close", b"csrf=@csrf@&once=3"), ("/transfers/@transfer@/stop", b"csrf=@csrf@"),
-        ("/transfers/@transfer@/reopen", b"csrf=@csrf@"), ("/sign-in",
+        ("/transfers/@transfer@/reopen", b"csrf=@csrf@"),
+        ("/transfers/@transfer@/door", b"csrf=@csrf@&door=scan&scanned=" + make_scan(Q).encode()), ("/sign-in",
         b"csrf=@csrf@&name=clerk&password=" + PASSWORD.encode() + b"&next=/desk"),
     ]  # fmt: skip
     pages = [
@@ -224,6 +227,7 @@ def _control_calls() -> list[bytes]:
     _control()  # starts it
     calls = [b'{"method":"studies","args":["DOE",10]}', b'{"method":"transfers","args":["send",5]}',
     b'{"method":"users","args":[]}',
+             b'{"method":"door","args":["00","scan","tt1:1.x","a"]}',
              b'{"method":"record","args":["a","b","c","d"]}', b'{"method":"pin_peer","args":["a.b.c","x"]}',
              b'{"method":"none","args":[1]}']  # fmt: skip
     return [
@@ -239,6 +243,9 @@ def _relay_calls() -> list[bytes]:
     return [
         _http("GET", f"/m/{zero}/0"), _http("POST", f"/m/{zero}/{'01' * 16}/1", b'{"v":1}',
         "Content-Type: application/json"),
+        _http("GET", "/m/0057257/0"), _http("POST", f"/m/0057257/{'01' * 16}/1", b'{"v":1}',
+        "Content-Type: application/json"),
+        _http("PUT", "/m/0057257/0", b"@hello@", signed),
         _http("GET", f"/m/{zero}/{'01' * 16}/2?wait=0&after=0"), _http("OPTIONS", f"/m/{zero}/0"), _http("GET",
         "/s"), _http("GET", "/a/app.js"),
         _http("GET", "/v1/queue?after=0&wait=0", b"", signed), _http("POST", "/v1/sites/@site@/queue",
