@@ -24,13 +24,16 @@ from transfer.door import PhoneDoor, SiteDoor
 from transfer.errors import TransferError
 from transfer.ids import BlobKey, Cid, ContentKey, Digest, Kid, PublicKey, Tid
 from transfer.mailbox import Hello, Question
-from transfer.messages import Attest, Grant, Message, Offer, Override, encode, sign_message
+from transfer.messages import Attest, Grant, Message, Offer, Override, ReleaseType, encode, sign_message
 from transfer.prekeys import PrekeyPair
+from transfer.release import Pin
 from transfer.sites import Identity
 from transfer.summary import Summary, make_summary, summary_hash
 
 NOW = 1_800_000_000
 """When everything here happens (Unix seconds)."""
+THEN = NOW + 60
+"""When the person, or staff, decide."""
 HOURS = 3600
 
 Random = Callable[[int], bytes]
@@ -69,6 +72,7 @@ SUMMARY = make_summary(
     )
 )  # fmt: skip
 DIGEST = Digest(fixed("a digest"))
+OTHER_DIGEST = Digest(fixed("some other message"))
 
 
 def pair_of(kid: Kid) -> PrekeyPair | None:
@@ -100,7 +104,7 @@ def a_grant(**changes: Any) -> Grant:
     """The patient's yes to that offer, with `changes`."""
     fields: dict[str, Any] = {
         "v": 1, "tid": TID, "offer": H_OFFER, "d": "approve", "by": "patient", "name": "", "rel": "self",
-        "lang": "en", "t": NOW + 60,
+        "lang": "en", "t": THEN,
     }  # fmt: skip
     return Grant(**{**fields, **changes})
 
@@ -114,7 +118,7 @@ def an_attestation(**changes: Any) -> Attest:
     """Two clinicians of S vouch for that offer, with `changes`."""
     fields: dict[str, Any] = {
         "v": 1, "tid": TID, "offer": H_OFFER, "by": ["dr.quill", "rn.marsh"], "reason": "unconscious, nobody with them",
-        "iat": NOW + 60,
+        "iat": THEN,
     }  # fmt: skip
     return Attest(**{**fields, **changes})
 
@@ -122,9 +126,18 @@ def an_attestation(**changes: Any) -> Attest:
 def an_override(**changes: Any) -> Override:
     """One clinician of S decides on that offer, with `changes`."""
     fields: dict[str, Any] = {
-        "v": 1, "tid": TID, "offer": H_OFFER, "by": ["dr.quill"], "reason": "helicopter leaves now", "iat": NOW + 60
+        "v": 1, "tid": TID, "offer": H_OFFER, "by": ["dr.quill"], "reason": "helicopter leaves now", "iat": THEN
     }  # fmt: skip
     return Override(**{**fields, **changes})
+
+
+EXAMPLES: dict[ReleaseType, Grant | Attest | Override] = {
+    "patient": GRANT,
+    "attest": an_attestation(),
+    "override": an_override(),
+}
+ALL = Pin(S.site, attest=True, override=True)
+"""R's pin of S, with every type of release switched on."""
 
 
 def payload(message: msgspec.Struct, **changes: Any) -> dict[str, Any]:

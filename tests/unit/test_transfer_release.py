@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from tests.transfer_kit import (
+    ALL,
+    EXAMPLES,
     GRANT,
     GRANT_TEXT,
     H_GRANT,
@@ -20,18 +21,17 @@ from tests.transfer_kit import (
     OFFER,
     OFFER_TEXT,
     OTHER,
+    OTHER_DIGEST,
     PAIR,
     PHONE,
     PREKEY,
+    THEN,
     TID,
     VP,
     K,
     R,
     S,
-    a_grant,
-    an_attestation,
     an_offer,
-    an_override,
     fixed,
     flip,
     no_pair,
@@ -39,10 +39,9 @@ from tests.transfer_kit import (
     payload,
     refused,
     signed,
-    stream,
 )
 from transfer import jws
-from transfer.encoding import b64, unb64
+from transfer.encoding import b64
 from transfer.errors import (
     ClockError,
     DecidedError,
@@ -58,48 +57,20 @@ from transfer.errors import (
     UsedError,
     VersionError,
 )
-from transfer.ids import BlobKey, Digest, Kid, PublicKey, SiteId, Tid
-from transfer.messages import (
-    Ack,
-    Attest,
-    Close,
-    Grant,
-    Offer,
-    Override,
-    Receipt,
-    Release,
-    ReleaseType,
-    open_message,
-    sign_message,
-)
-from transfer.prekeys import LIFE, PrekeyPair, seal_to
+from transfer.ids import BlobKey, Digest, Kid, Tid
+from transfer.messages import Grant, Offer, Release, ReleaseType, open_message, sign_message
+from transfer.prekeys import PrekeyPair, seal_to
 from transfer.release import (
     KEEP,
     NO_RUN,
     SKEW,
     Opened,
     Pin,
-    accept_close,
-    accept_offer,
-    accept_receipt,
-    check_grant,
-    make_ack,
     make_release,
     open_release,
     release_info,
     rung_of,
 )
-
-THEN = NOW + 60
-OTHER_DIGEST = Digest(fixed("some other message"))
-
-
-EXAMPLES: dict[ReleaseType, Grant | Attest | Override] = {
-    "patient": a_grant(),
-    "attest": an_attestation(),
-    "override": an_override(),
-}
-ALL = Pin(S.site, attest=True, override=True)
 
 
 class Case:
@@ -345,234 +316,6 @@ def test_texts_of_another_form(release: str | None, offer: str, error: type[Tran
             prekey=pair_of,
             used=None,
         )
-
-
-# ---- S makes L
-
-
-def _make(**changes: Any) -> str:
-    arguments: dict[str, Any] = {
-        "key": S.key, "offer_text": OFFER_TEXT, "offer": OFFER, "grant_text": GRANT_TEXT, "vp": VP,
-        "prekey_text": PREKEY, "content_key": K, "now": THEN,
-    }  # fmt: skip
-    return make_release(**{**arguments, **changes})
-
-
-def test_s_makes_what_r_opens() -> None:
-    opened = open_release(
-        _make(), OFFER_TEXT, pin=Pin(S.site), me=R.site, now=THEN, prekey=pair_of, used=None
-    )
-    assert (opened.key, opened.grant_text) == (K, GRANT_TEXT)
-    assert opened.release.pk == VP
-
-
-@pytest.mark.parametrize("kind", ["attest", "override"])
-def test_s_makes_what_r_opens_for_staff_too(kind: ReleaseType) -> None:
-    text = sign_message(EXAMPLES[kind], S.key)
-    made = _make(grant_text=text, kind=kind, vp=NO_RUN)
-    opened = open_release(made, OFFER_TEXT, pin=ALL, me=R.site, now=THEN, prekey=pair_of, used=None)
-    assert (opened.key, opened.grant, opened.grant_text) == (K, EXAMPLES[kind], text)
-    for changes, error in (
-        ({"grant_text": sign_message(EXAMPLES[kind], PHONE)}, SignatureError),
-        ({"grant_text": GRANT_TEXT}, HeaderError),
-        ({"now": OFFER.exp}, ExpiredError),
-    ):
-        with refused(error):
-            _make(**{"grant_text": text, "kind": kind, "vp": NO_RUN, **changes})
-
-
-def test_a_release_shows_neither_key_nor_grant() -> None:
-    """The relay carries it: K and a proxy's name are in the sealed part only."""
-    grant = sign_message(a_grant(by="proxy", rel="parent", name="Josefina Quill"), PHONE)
-    text = _make(grant_text=grant)
-    body = jws.verify("release", text, S.site, Release.CAP)
-    sealed = unb64(json.loads(body)["sealed"])
-    for secret in (bytes(K), K.text.encode(), K.hex().encode(), b"Josefina", grant.encode()[40:80]):
-        assert secret not in body
-        assert secret not in sealed
-
-
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
-        ({"vp": PublicKey(OTHER.site)}, SignatureError),
-        ({"vp": PublicKey(bytes(32))}, SignatureError),
-        ({"grant_text": sign_message(a_grant(tid=Tid(bytes(16))), PHONE)}, HashError),
-        ({"grant_text": sign_message(a_grant(offer=OTHER_DIGEST), PHONE)}, HashError),
-        ({"grant_text": sign_message(a_grant(d="deny"), PHONE)}, DecidedError),
-        ({"grant_text": GRANT_TEXT[:-1]}, HeaderError),
-        ({"grant_text": "x" * 2049}, SizeError),
-        ({"grant_text": signed(Grant, {"v": 2}, PHONE)}, VersionError),
-        ({"now": OFFER.exp}, ExpiredError),
-        ({"now": OFFER.exp + 1}, ExpiredError),
-        ({"prekey_text": PAIR.publish(OTHER.key, NOW)}, SignatureError),
-        ({"prekey_text": PAIR.publish(R.key, NOW - LIFE)}, ExpiredError),
-        ({"prekey_text": PAIR.publish(R.key, THEN + 601)}, ClockError),
-        ({"prekey_text": PrekeyPair.generate(stream("next")).publish(R.key, NOW)}, KeyUnknownError),
-        ({"prekey_text": "a.b.c"}, HeaderError),
-        ({"offer_text": sign_message(an_offer(iat=NOW + 1), S.key)}, HashError),
-    ],
-)
-def test_s_makes_none_without_every_rule(changes: dict[str, Any], error: type[TransferError]) -> None:
-    with refused(error):
-        _make(**changes)
-
-
-def test_the_last_second_counts_at_s() -> None:
-    assert _make(now=OFFER.exp - 1)
-
-
-def test_the_answer_to_an_old_question_comes_first() -> None:
-    """Of several broken rules S names the person's: deny before expired before the pre-key."""
-    deny = sign_message(a_grant(d="deny"), PHONE)
-    with refused(DecidedError):
-        _make(grant_text=deny, now=OFFER.exp, prekey_text="")
-    with refused(ExpiredError):
-        _make(now=OFFER.exp, prekey_text="")
-
-
-def test_check_grant_takes_either_decision() -> None:
-    for d in ("approve", "deny"):
-        text = sign_message(a_grant(d=d), PHONE)
-        assert check_grant(text, vp=VP, offer_text=OFFER_TEXT, offer=OFFER) == a_grant(d=d)
-
-
-# ---- R takes O
-
-
-@pytest.mark.parametrize(
-    ("offer", "changes", "error"),
-    [
-        ({}, {"pin": Pin(OTHER.site)}, SignatureError),
-        ({"s": OTHER.site}, {}, NotForMeError),
-        ({}, {"me": OTHER.site}, NotForMeError),
-        ({}, {"prekey": no_pair}, KeyUnknownError),
-        ({"kid": Kid(bytes(8))}, {}, KeyUnknownError),
-        ({}, {"now": NOW - 601}, ClockError),
-        ({}, {"now": OFFER.exp + KEEP + 1}, ExpiredError),
-    ],
-)
-def test_an_offer_that_r_does_not_take(
-    offer: dict[str, Any], changes: dict[str, Any], error: type[TransferError]
-) -> None:
-    text = sign_message(an_offer(**offer), S.key)
-    arguments: dict[str, Any] = {"pin": Pin(S.site), "me": R.site, "now": NOW, "prekey": pair_of}
-    with refused(error):
-        accept_offer(text, **{**arguments, **changes})
-
-
-@pytest.mark.parametrize("now", [NOW - 600, NOW, OFFER.exp + KEEP])
-def test_an_offer_that_r_takes(now: int) -> None:
-    assert accept_offer(OFFER_TEXT, pin=Pin(S.site), me=R.site, now=now, prekey=pair_of) == OFFER
-
-
-def test_an_offer_for_longer_than_a_day_is_no_offer() -> None:
-    text = signed(Offer, payload(OFFER, exp=NOW + 24 * HOURS + 1), S.key)
-    with refused(HeaderError):
-        accept_offer(text, pin=Pin(S.site), me=R.site, now=NOW, prekey=pair_of)
-
-
-def test_an_offer_with_other_destinations_in_sight_is_taken_as_it_is() -> None:
-    """What they allow is for child offers: it does not make O itself anybody else's."""
-    text = sign_message(an_offer(alt=[OTHER.site], add=3600), S.key)
-    assert accept_offer(text, pin=Pin(S.site), me=R.site, now=NOW, prekey=pair_of).alt == [OTHER.site]
-    with refused(NotForMeError):
-        accept_offer(text, pin=Pin(S.site), me=SiteId(OTHER.site), now=NOW, prekey=pair_of)
-
-
-# ---- receipts, closes, acks
-
-MANIFEST = Digest(fixed("manifest"))
-
-
-def _receipt(key: SigningKey = R.key, **changes: Any) -> str:
-    fields: dict[str, Any] = {
-        "v": 1, "tid": TID, "offer": H_OFFER, "grant": H_GRANT, "manifest": MANIFEST, "state": "COMPLETE",
-        "proof": "store", "gaps": [], "iat": NOW,
-    }  # fmt: skip
-    return sign_message(Receipt(**{**fields, **changes}), key)
-
-
-def _take_receipt(text: str) -> Receipt:
-    return accept_receipt(
-        text,
-        r=R.site,
-        tid=TID,
-        offer=H_OFFER,
-        grant=H_GRANT,
-        manifests=frozenset({MANIFEST, Digest(bytes(32))}),
-    )
-
-
-def test_a_receipt_of_r_for_this_offer_this_grant_and_a_record_of_ours() -> None:
-    assert _take_receipt(_receipt()).state == "COMPLETE"
-    assert _take_receipt(_receipt(state="PARTIAL", gaps=[1, 2])).gaps == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        (_receipt(OTHER.key), SignatureError),
-        (_receipt(S.key), SignatureError),
-        (_receipt(tid=Tid(bytes(16))), HashError),
-        (_receipt(offer=OTHER_DIGEST), HashError),
-        (_receipt(grant=OTHER_DIGEST), HashError),
-        (_receipt(manifest=OTHER_DIGEST), HashError),
-        (_receipt()[:-2], HeaderError),
-        ("x" * 65537, SizeError),
-        (signed(Receipt, {"v": 2}, R.key), VersionError),
-    ],
-)
-def test_other_receipts(text: str, error: type[TransferError]) -> None:
-    with refused(error):
-        _take_receipt(text)
-
-
-def test_complete_has_no_gaps() -> None:
-    with pytest.raises(ValueError, match="gaps"):
-        _receipt(gaps=[1])
-    body = {**json.loads(jws.verify("receipt", _receipt(), R.site, Receipt.CAP)), "gaps": [1]}
-    with refused(HeaderError):
-        _take_receipt(signed(Receipt, body, R.key))
-
-
-def _close(state: str, key: SigningKey = S.key, **changes: Any) -> str:
-    fields: dict[str, Any] = {"v": 1, "tid": TID, "offer": H_OFFER, "state": state, "why": "", "iat": NOW}
-    return sign_message(Close(**{**fields, **changes}), key)
-
-
-@pytest.mark.parametrize("state", ["DENIED", "EXPIRED", "REVOKED", "DIVERTED", "DECLINED"])
-def test_r_may_only_decline_and_s_may_only_do_the_rest(state: str) -> None:
-    for site, key, from_receiver in ((S, S.key, False), (R, R.key, True)):
-        text = _close(state, key)
-        if (state == "DECLINED") == from_receiver:
-            close = accept_close(text, site=site.site, tid=TID, offer=H_OFFER, from_receiver=from_receiver)
-            assert close.state == state
-        else:
-            with refused(HashError):
-                accept_close(text, site=site.site, tid=TID, offer=H_OFFER, from_receiver=from_receiver)
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        (_close("DENIED", OTHER.key), SignatureError),
-        (_close("DENIED", R.key), SignatureError),
-        (_close("DENIED", tid=Tid(bytes(16))), HashError),
-        (_close("DENIED", offer=OTHER_DIGEST), HashError),
-        ("", HeaderError),
-        ("x" * 1025, SizeError),
-    ],
-)
-def test_other_closes(text: str, error: type[TransferError]) -> None:
-    with refused(error):
-        accept_close(text, site=S.site, tid=TID, offer=H_OFFER, from_receiver=False)
-
-
-def test_an_ack_names_the_copy_that_is_on_disk() -> None:
-    ack = open_message(Ack, make_ack(R.key, OFFER_TEXT), R.site)
-    assert ack.of == H_OFFER
-    assert ack.of != jws.digest(OFFER_TEXT + "A")
 
 
 def test_info_binds_all_three() -> None:
