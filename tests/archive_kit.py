@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
@@ -30,11 +30,32 @@ from clients.gateway.sending.pull_words import Reach
 from clients.gateway.sending.pulls import Pulls
 from clients.gateway.sending.studies import Arrival
 from clients.gateway.store.database import Con, one
+from tests.dicom_kit import instance
 from tests.gateway_kit import House, StillClock, eventually, running
 
 OWN = "TRAUMATX"
 Answers = Iterator[Any]
 _LEVELS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
+
+
+def a_study(count: int = 4, **changes: object) -> list[Dataset]:
+    """Images of one study, in two series."""
+    study, series = generate_uid(), [generate_uid(), generate_uid()]
+    given: dict[str, object] = {
+        "AccessionNumber": "A7701", "StudyDate": "20261124", "PatientName": "Müller^Jane", "PatientID": "P1",
+        "SpecificCharacterSet": "ISO_IR 100", "StudyDescription": "Trauma",
+    }  # fmt: skip
+    return [
+        with_meta(
+            instance(
+                StudyInstanceUID=study,
+                SeriesInstanceUID=series[n % 2],
+                InstanceNumber=n,
+                **{**given, **changes},
+            )
+        )
+        for n in range(count)
+    ]
 
 
 class OddArchive:

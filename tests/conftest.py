@@ -46,6 +46,7 @@ SOAK_LONGEST = 900
 
 DEEP = (
     "tests/faults/test_commit.py", "tests/faults/test_kill_anywhere.py", "tests/integration/test_archive.py",
+    "tests/integration/test_archive_odd.py",
     "tests/integration/test_cli.py::test_other_ways_to_name_a_study", "tests/integration/test_cli_audit.py",
     "tests/integration/test_cli.py::test_status_of_all_and_of_nothing",
     "tests/integration/test_cli_setup.py", "tests/integration/test_tries.py",

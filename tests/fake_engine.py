@@ -18,11 +18,7 @@ from msgspec.structs import replace
 
 from clients.gateway.clock import Clock, Signal, SystemClock
 from clients.gateway.console.staff import hash_password
-from clients.gateway.dicom.person import Person, read_person, shown_name
 from clients.gateway.errors import AbsentError, GatewayError
-from clients.gateway.receiving.claim import Claim
-from clients.gateway.receiving.comparing import compare
-from clients.gateway.receiving.reconciling import NotAskedError, UnconfirmedError
 from clients.gateway.sending.notes import words_of
 from clients.gateway.sending.reports import Draft, check
 from clients.gateway.sending.scans import read_scanned
@@ -40,16 +36,8 @@ from clients.gateway.views import (
     TransferView,
     UserView,
 )
-from clients.gateway.whose import (
-    Candidate,
-    ChangeView,
-    ComparisonView,
-    IdentityView,
-    SenderView,
-    WorklistItem,
-    WorklistView,
-)
 from tests.fake_archive import FakeArchive
+from tests.fake_identity import FakeIdentity, entry
 from transfer.errors import StateError
 from transfer.ids import SiteId
 from transfer.links import VOICE_DIGITS, Door, make_address, make_link, make_nameplate, make_pin, spoken
@@ -69,7 +57,7 @@ def hashed_password() -> str:
     return _HASHED
 
 
-class FakeEngine(FakeArchive):
+class FakeEngine(FakeIdentity, FakeArchive):
     """A gateway in memory."""
 
     def __init__(self, clock: Clock | None = None, name: str = "Valley ED") -> None:
@@ -84,10 +72,6 @@ class FakeEngine(FakeArchive):
         self.all_studies: dict[str, StudyView] = {}
         self.all_peers: dict[str, PeerView] = {}
         self.all_transfers: dict[str, TransferView] = {}
-        self.whose: dict[str, IdentityView] = {}
-        """By tid: whose images a received transfer is."""
-        self.on_worklist: list[WorklistItem] = []
-        """What any search finds."""
         self.lines: list[AuditView] = []
         self.reports: dict[tuple[str, str, str, bytes], str] = {}
         """Study, title, text and PDF of each report, and who added it."""
@@ -146,7 +130,7 @@ class FakeEngine(FakeArchive):
 
     async def study(self, study_id: str) -> StudyView:
         self._may_fail("study")
-        return _get(self.all_studies, study_id)
+        return entry(self.all_studies, study_id)
 
     async def close_study(self, study_id: str, actor: str) -> None:
         self.put_study(replace(await self.study(study_id), open=False))
@@ -166,12 +150,12 @@ class FakeEngine(FakeArchive):
         self, study_id: str, to: str, reason: str, actor: str, alt: Sequence[str] = (), add: int | None = None
     ) -> TransferView:
         self._may_fail("send")
-        study, peer, now = await self.study(study_id), _get(self.all_peers, to), self.clock.now()
+        study, peer, now = await self.study(study_id), entry(self.all_peers, to), self.clock.now()
         view = blank(
             tid=secrets.token_hex(16), role="send", peer=peer.name, state="OFFERED", study=study.id, reason=reason,
             patient_name=study.patient_name, birth_date=study.birth_date, what=f"{study.modalities}, {study.date}",
             created_at=now, expires_at=now + 7200, link=make_link("https://relay.example", os.urandom(16)),
-            alternates=[_get(self.all_peers, site).name for site in alt], add_until=now + add if add else 0,
+            alternates=[entry(self.all_peers, site).name for site in alt], add_until=now + add if add else 0,
             pin=make_pin(os.urandom), tries_left=5, reopens_left=3, bytes=study.bytes // 2, instances=study.instances,
             series=[_sealed(s) for s in study.series],
         )  # fmt: skip
@@ -187,7 +171,7 @@ class FakeEngine(FakeArchive):
 
     async def transfer(self, tid: str) -> TransferView:
         self._may_fail("transfer")
-        return _get(self.all_transfers, tid)
+        return entry(self.all_transfers, tid)
 
     async def close_additions(self, tid: str, actor: str) -> TransferView:
         self._may_fail("close_additions")
@@ -308,101 +292,6 @@ class FakeEngine(FakeArchive):
             pin="271828", refused_at=view.refused_at,
         )  # fmt: skip
 
-    def ask_who(self, tid: str, *, name: str = "DOE, JANE", patient_id: str = "4711", **values: Any) -> None:
-        """An opened transfer waits for staff to say whose it is."""
-        sender = SenderView(
-            name=name, patient_id=patient_id, issuer="COUNTY", birth_date="1984-03-12", sex="F", accession="A7701",
-            what="CT, Trauma head to pelvis, 2026-11-24",
-        )  # fmt: skip
-        nothing: dict[str, Any] = {
-            "state": "waits", "how": "", "filed_id": "", "filed_issuer": "",
-            "now_id": values.get("filed_id", ""), "now_issuer": "", "by": "", "at": 0, "sender": sender,
-            "until": self.clock.now() + 600, "worklist": True, "changes": [], "others": 0,
-            "sentence": "Nothing is stored yet: somebody here has to say who this patient is.",
-        }  # fmt: skip
-        self.whose[tid] = IdentityView(**{**nothing, **values})
-        self._show_who(tid)
-
-    def _show_who(self, tid: str) -> None:
-        view = self.whose[tid]
-        kind = "corrected" if view.changes else view.how or view.state
-        self.change(tid, identity=kind, filed=view.sentence)
-
-    async def identity(self, tid: str) -> IdentityView:
-        self._may_fail("identity")
-        return _get(self.whose, tid)
-
-    async def worklist(self, patient_id: str, accession: str, name: str) -> WorklistView:
-        self._may_fail("worklist")
-        fitting = [i for i in self.on_worklist if patient_id in ("", i.patient_id)]
-        return WorklistView(items=fitting, dropped=len(self.on_worklist) - len(fitting), more=False)
-
-    async def compare(self, tid: str, candidate: Candidate) -> ComparisonView:
-        sender, person = self._both(tid, candidate)
-        view = self.whose[tid]
-        if view.state != "filed":
-            return compare(sender, person).view(person, again=candidate.source == "typed")
-        told = "update" if person.patient_id == view.now_id else "merge"
-        return compare(sender, person, ours=view.now_id != view.filed_id).view(
-            person, again=told == "merge" and candidate.source == "typed", told=told
-        )
-
-    async def identify(
-        self, tid: str, candidate: Candidate | None, confirmed: list[str], actor: str
-    ) -> IdentityView:
-        if _get(self.whose, tid).state != "waits":
-            raise NotAskedError
-        number = "COUNTY2K7Q-4711"
-        if candidate is not None:
-            number = self._confirm(tid, candidate, confirmed).patient_id
-        await self.record(actor, "incoming.identity", tid)
-        self.whose[tid] = view = replace(
-            self.whose[tid], state="filed", how="match" if candidate else "prefix", filed_id=number, now_id=number,
-            by=actor, at=self.clock.now(), until=0, sentence=f"Filed under {number}.",
-        )  # fmt: skip
-        self._show_who(tid)
-        return view
-
-    async def correct(self, tid: str, candidate: Candidate, confirmed: list[str], actor: str) -> IdentityView:
-        told = (await self.compare(tid, candidate)).told
-        person = self._confirm(tid, candidate, confirmed)
-        await self.record(actor, f"incoming.{told}", tid)
-        name = shown_name(person.name)
-        said = (
-            f"{person.patient_id} is {name}."
-            if told == "update"
-            else f"This is our patient {person.patient_id}."
-        )
-        change = ChangeView(
-            kind=told, to_id=person.patient_id, to_issuer="", to_name=name, by=actor, at=self.clock.now(),
-            state="waiting", note="", sentence=said,
-        )  # fmt: skip
-        old = self.whose[tid]
-        self.whose[tid] = view = replace(
-            old, changes=[*old.changes, change], now_id=person.patient_id, sentence=said
-        )
-        self._show_who(tid)
-        return view
-
-    def _both(self, tid: str, candidate: Candidate) -> tuple[Claim, Person]:
-        s = _get(self.whose, tid).sender
-        assert s is not None
-        claim = Claim(
-            patient_name=s.name, patient_id=s.patient_id, issuer=s.issuer, birth_date=s.birth_date, sex=s.sex,
-            accession=s.accession, what=s.what, charset="",
-        )  # fmt: skip
-        person = read_person(
-            patient_id=candidate.patient_id, issuer=candidate.issuer, name=candidate.name,
-            birth_date=candidate.birth_date, sex=candidate.sex,
-        )  # fmt: skip
-        return claim, person
-
-    def _confirm(self, tid: str, candidate: Candidate, confirmed: list[str]) -> Person:
-        claim, person = self._both(tid, candidate)
-        if not set(compare(claim, person).confirm) <= set(confirmed):
-            raise UnconfirmedError
-        return person
-
     async def import_path(self, path: str, actor: str, early: bool = False) -> dict[str, Any]:
         raise GatewayError
 
@@ -454,12 +343,12 @@ class FakeEngine(FakeArchive):
         self.people[name] = (view, password_hash)
 
     async def user_remove(self, name: str, actor: str) -> None:
-        view, hashed = _get(self.people, name)
+        view, hashed = entry(self.people, name)
         self.people[name] = (replace(view, disabled=True), hashed)
 
     async def user_hash(self, name: str) -> tuple[str, str]:
         self._may_fail("user_hash")
-        view, hashed = _get(self.people, name)
+        view, hashed = entry(self.people, name)
         if view.disabled:
             raise AbsentError
         return hashed, view.role
@@ -479,12 +368,6 @@ class FakeEngine(FakeArchive):
     def _may_fail(self, method: str) -> None:
         if method in self.fails:
             raise self.fails[method]
-
-
-def _get(table: dict[str, T], key: str) -> T:
-    if key not in table:
-        raise AbsentError
-    return table[key]
 
 
 def _sealed(series: SeriesView) -> SeriesProgress:
