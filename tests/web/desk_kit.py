@@ -52,6 +52,12 @@ class Desk:
             await self.sign_in(page, user)
         return page
 
+    async def at(self, view: TransferView, path: str = "", user: str = "desk1", **context: Any) -> Page:
+        """Somebody looks at this transfer, or at the page `path` below its own."""
+        page = await self.person(user, **context)
+        await page.goto(f"{self.url}/transfers/{view.tid}{path}")
+        return page
+
     async def sign_in(self, page: Page, user: str) -> None:
         """By keyboard, as at a desk."""
         await page.goto(self.url + "/sign-in")

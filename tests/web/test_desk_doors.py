@@ -23,8 +23,7 @@ CODE = make_scan(b"q" * 16)
 async def test_a_number_and_a_code_are_read_aloud(browser: Browser) -> None:
     async with desk(browser) as made:
         view = await made.sent()
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}")
+        page = await made.at(view)
         await live(page)
         await page.locator("#doors summary").click()
         await page.get_by_role("button", name="Read a code on the telephone").click()
@@ -54,8 +53,7 @@ async def test_a_number_and_a_code_are_read_aloud(browser: Browser) -> None:
 async def test_a_scanner_types_wherever_the_focus_is(browser: Browser) -> None:
     async with desk(browser) as made:
         view = await made.sent()
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}/scan")
+        page = await made.at(view, "/scan")
         await expect(page.locator("#scanned")).to_be_focused()
         await page.keyboard.type("]C1400003\n")
         await expect(page.locator("#problem")).to_contain_text("scan-rubbish")
@@ -75,8 +73,7 @@ async def test_a_camera_where_the_browser_reads_codes(browser: Browser) -> None:
     """Chromium on Linux has no reader of its own: one is put in its place."""
     async with desk(browser) as made:
         view = await made.sent()
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}/scan")
+        page = await made.at(view, "/scan")
         await expect(page.locator("#camera")).to_be_hidden()
         await page.add_init_script(f"""
           globalThis.BarcodeDetector = class {{

@@ -47,8 +47,7 @@ async def test_a_wristband_scanner_types_and_two_more_keys_send(browser: Browser
 async def test_the_transfer_page_follows_to_the_end_without_a_reload(browser: Browser) -> None:
     async with desk(browser) as made:
         view = await made.sent(moved=10_000_000, bytes=140_000_000, speed=2e6)
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}")
+        page = await made.at(view)
         await live(page)
         await page.evaluate("window.same = true")
         change = made.engine.change
@@ -120,8 +119,7 @@ async def test_the_inbox_shows_sealed_then_each_series(browser: Browser) -> None
 async def test_stopping_asks_and_re_opening_gives_a_new_code(browser: Browser) -> None:
     async with desk(browser) as made:
         view = await made.sent(locked=True, tries_left=0)
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}")
+        page = await made.at(view)
         await page.get_by_role("button", name="Re-open with a new QR and PIN").click()
         again = made.engine.all_transfers[view.tid]
         await expect(page.locator("p.pin")).to_have_text(f"{again.pin[:3]} {again.pin[3:]}")
@@ -140,8 +138,7 @@ async def test_stopping_asks_and_re_opening_gives_a_new_code(browser: Browser) -
 async def test_a_hidden_pin_stays_hidden_while_the_page_updates(browser: Browser) -> None:
     async with desk(browser) as made:
         view = await made.sent()
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}")
+        page = await made.at(view)
         await live(page)
         await page.locator("#pin > summary").click()
         await expect(page.locator("p.pin")).to_be_hidden()
@@ -154,8 +151,7 @@ async def test_a_hidden_pin_stays_hidden_while_the_page_updates(browser: Browser
 async def test_signing_out_or_losing_the_account_closes_every_open_page(browser: Browser) -> None:
     async with desk(browser) as made:
         view = await made.sent()
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}")
+        page = await made.at(view)
         await live(page)
         made.engine.disable("desk1")
         made.engine.signal.set()

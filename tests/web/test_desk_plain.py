@@ -164,8 +164,7 @@ async def test_the_qr_can_be_read_by_a_camera(browser: Browser) -> None:
     """Dark on light, square, no smaller than 4 pixels for each module, with its quiet zone."""
     async with desk(browser) as made:
         view = await made.sent()
-        page = await made.person("desk1")
-        await page.goto(f"{made.url}/transfers/{view.tid}")
+        page = await made.at(view)
         box = await page.locator("svg.qr").bounding_box()
         modules = float((await page.locator("svg.qr").get_attribute("viewBox") or "").split()[2])
         assert box is not None

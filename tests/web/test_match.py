@@ -76,8 +76,7 @@ async def test_from_the_inbox_by_the_worklist_to_a_stored_study_with_scripts_blo
 async def test_an_unknown_patient_and_what_differs_are_confirmed_for_themselves(browser: Browser) -> None:
     async with desk(browser) as made:
         view = asked(made, name="DOE, JANE")
-        page = await made.person("admin")
-        await page.goto(f"{made.url}/transfers/{view.tid}/identity")
+        page = await made.at(view, "/identity", user="admin")
         await page.get_by_label("Our number (MRN), typed or scanned").fill("900")
         await page.get_by_label("Name in our system").fill("DOE, JANE")
         await page.get_by_label("Date of birth in our system").fill("1990-01-01")
@@ -110,8 +109,7 @@ async def test_an_unknown_patient_and_what_differs_are_confirmed_for_themselves(
 async def test_nobody_knows_yet_and_later_somebody_does(browser: Browser) -> None:
     async with desk(browser) as made:
         view = asked(made)
-        page = await made.person("admin")
-        await page.goto(f"{made.url}/transfers/{view.tid}/identity")
+        page = await made.at(view, "/identity", user="admin")
         await page.get_by_role("button", name="We do not know yet: store them").click()
         await expect(page.locator("#filed")).to_contain_text("Filed under COUNTY2K7Q-4711.")
         await live(page)
@@ -140,8 +138,7 @@ async def test_a_wristband_scanner_and_the_keyboard_are_enough(browser: Browser)
     async with desk(browser) as made:
         made.engine.on_worklist = [on_worklist("4711", "TEST, ALPHA")]
         view = asked(made)
-        page = await made.person("admin")
-        await page.goto(f"{made.url}/transfers/{view.tid}/identity")
+        page = await made.at(view, "/identity", user="admin")
         await expect(page.get_by_label("Our number (MRN)", exact=True)).to_be_focused()
         await page.keyboard.type("4711\n")
         await expect(page.locator("#answers")).to_be_visible()
@@ -163,8 +160,7 @@ async def test_the_longest_name_fits_on_a_small_screen(browser: Browser) -> None
         long = "X" * 32 + ", " + "Y" * 30
         made.engine.on_worklist = [on_worklist("4" * 64, long)]
         view = asked(made, name=long, patient_id="9" * 64)
-        page = await made.person("admin", viewport={"width": 320, "height": 720})
-        await page.goto(f"{made.url}/transfers/{view.tid}/identity")
+        page = await made.at(view, "/identity", user="admin", viewport={"width": 320, "height": 720})
         await page.get_by_label("Name, as FAMILY, GIVEN").fill("XX")
         await page.get_by_role("button", name="Search").click()
         await expect(page.locator("#answers")).to_be_visible()

@@ -30,6 +30,14 @@ async def asked(hospital: Hospital, phone: MakePhone, **context: object) -> Page
     return page
 
 
+async def released(hospital: Hospital, phone: MakePhone) -> Page:
+    """A phone whose owner has said yes, and S has heard it."""
+    page = await asked(hospital, phone)
+    await page.get_by_role("button", name="Yes").click()
+    await shows(page, "released")
+    return page
+
+
 async def test_yes_is_a_grant_of_the_patient(hospital: MakeHospital, phone: MakePhone) -> None:
     """Three steps: the link, the PIN, Yes. The question says what, from where, to whom, and the check number."""
     h = await hospital()
@@ -50,9 +58,7 @@ async def test_yes_is_a_grant_of_the_patient(hospital: MakeHospital, phone: Make
 async def test_the_end_is_shown_while_it_comes(hospital: MakeHospital, phone: MakePhone) -> None:
     """RELEASED moves to COMPLETE by itself; the live region says it; the receipt code is S's."""
     h = await hospital()
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     await h.tell("COMPLETE", code="7K3Q-1XYZ")
     await shows(page, "complete")
     await expect(page.get_by_role("status")).to_have_text("Done. All scans have arrived")
@@ -62,9 +68,7 @@ async def test_the_end_is_shown_while_it_comes(hospital: MakeHospital, phone: Ma
 async def test_partial(hospital: MakeHospital, phone: MakePhone) -> None:
     """What is missing is the staff's matter, and the page says so."""
     h = await hospital()
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     await h.tell("PARTIAL")
     await shows(page, "partial")
     assert "The staff know this" in await page.inner_text("main")
@@ -167,9 +171,7 @@ async def test_who_is_asked_after_a_no_reads_of_it(
 async def test_stop_sharing(hospital: MakeHospital, phone: MakePhone) -> None:
     """It is asked once more, then S hears it and the page shows the end."""
     h = await hospital()
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     await page.get_by_role("button", name="Stop sharing").click()
     await shows(page, "stop")
     await page.get_by_role("button", name="Go back").click()
@@ -184,9 +186,7 @@ async def test_stop_sharing(hospital: MakeHospital, phone: MakePhone) -> None:
 async def test_stop_comes_too_late(hospital: MakeHospital, phone: MakePhone) -> None:
     """After the end S says "decided": the scans are there, and the page says where to ask."""
     h = await hospital()
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     await h.tell("COMPLETE")
     await shows(page, "complete")
     h.refuse = "decided"
@@ -204,9 +204,7 @@ async def test_stop_comes_too_late(hospital: MakeHospital, phone: MakePhone) -> 
 async def test_a_stop_that_nobody_hears_any_more(hospital: MakeHospital, phone: MakePhone) -> None:
     """A day after the end the mailbox is closed: the page promises nothing."""
     h = await hospital()
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     await h.tell("COMPLETE")
     await shows(page, "complete")
     await h.end("COMPLETE")
@@ -219,9 +217,7 @@ async def test_a_stop_that_nobody_hears_any_more(hospital: MakeHospital, phone: 
 async def test_two_phones_stop(hospital: MakeHospital, phone: MakePhone) -> None:
     """The second wish finds it stopped: nothing is too late."""
     h = await hospital()
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     await page.get_by_role("button", name="Stop sharing").click()
     h.refuse, h.state = "decided", "REVOKED"
     await page.get_by_role("button", name="Yes, stop sharing").click()
@@ -235,9 +231,7 @@ async def test_what_was_diverted_says_so_and_can_still_be_stopped(
     """A child offer is asked like any other; when a yes has moved on to another hospital, so has the wish to stop."""
     h = await hospital()
     h.offer = h.sign(parent=Digest(os.urandom(32)), kind="divert")
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     await h.tell("DIVERTED")
     await shows(page, "diverted")
     await expect(page.get_by_role("heading")).to_have_text("The scans go to another hospital.")
@@ -249,9 +243,7 @@ async def test_what_was_diverted_says_so_and_can_still_be_stopped(
 async def test_a_second_phone_sees_what_was_decided(hospital: MakeHospital, phone: MakePhone) -> None:
     """Scanned again after the answer: no question, but what and when; it may still ask to stop."""
     h = await hospital()
-    page = await asked(h, phone)
-    await page.get_by_role("button", name="Yes").click()
-    await shows(page, "released")
+    page = await released(h, phone)
     second = await phone(h.link)
     await enter(second, h.pin)
     await shows(second, "used")
