@@ -24,9 +24,20 @@ from transfer.door import PhoneDoor, SiteDoor
 from transfer.errors import TransferError
 from transfer.ids import BlobKey, Cid, ContentKey, Digest, Kid, PublicKey, Tid
 from transfer.mailbox import Hello, Question
-from transfer.messages import Attest, Grant, Message, Offer, Override, ReleaseType, encode, sign_message
-from transfer.prekeys import PrekeyPair
-from transfer.release import Pin
+from transfer.messages import (
+    Attest,
+    Grant,
+    Message,
+    Offer,
+    Override,
+    Release,
+    ReleaseType,
+    encode,
+    peek,
+    sign_message,
+)
+from transfer.prekeys import PrekeyPair, seal_to
+from transfer.release import Pin, release_info
 from transfer.sites import Identity
 from transfer.summary import Summary, make_summary, summary_hash
 
@@ -138,6 +149,21 @@ EXAMPLES: dict[ReleaseType, Grant | Attest | Override] = {
 }
 ALL = Pin(S.site, attest=True, override=True)
 """R's pin of S, with every type of release switched on."""
+
+
+def forged_release(offer_text: str, inside: str, pair: PrekeyPair = PAIR, *, iat: int = THEN) -> str:
+    """L that S signed without a look: `inside` stands behind K, and begins with a grant."""
+    offer, h_offer, h_grant = (
+        peek(Offer, offer_text),
+        jws.digest(offer_text),
+        jws.digest(inside.partition("~")[0]),
+    )
+    info = release_info(offer.tid, h_offer, h_grant)
+    release = Release(
+        v=1, tid=offer.tid, offer=h_offer, grant=h_grant, pk=VP, type="patient", r=offer.r, kid=offer.kid,
+        sealed=BlobKey(seal_to(pair.public, K + inside.encode(), info)), iat=iat,
+    )  # fmt: skip
+    return sign_message(release, S.key)
 
 
 def payload(message: msgspec.Struct, **changes: Any) -> dict[str, Any]:

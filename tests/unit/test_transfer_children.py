@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.children_kit import ADD, DIVERT, LATER, a_child, a_parent
 from tests.transfer_kit import (
     CID,
     GRANT_TEXT,
@@ -26,6 +27,7 @@ from tests.transfer_kit import (
     a_grant,
     an_offer,
     fixed,
+    forged_release,
     refused,
 )
 from transfer import jws
@@ -38,25 +40,19 @@ from transfer.errors import (
     SignatureError,
     TransferError,
 )
-from transfer.ids import BlobKey, Cid, Digest, Kid, PublicKey, Tid
+from transfer.ids import Digest, Kid, PublicKey
 from transfer.messages import Offer, Release, peek, sign_message
-from transfer.prekeys import PrekeyPair, seal_to
-from transfer.release import Opened, Pin, accept_offer, make_release, open_release, release_info
+from transfer.prekeys import PrekeyPair
+from transfer.release import Opened, Pin, accept_offer, make_release, open_release
 
-THEN = NOW + 600
-PARENT = an_offer(alt=[R2.site], add=HOURS)
-PARENT_TEXT = sign_message(PARENT, S.key)
+PARENT_TEXT, YES = a_parent()
 H_PARENT = jws.digest(PARENT_TEXT)
-YES = sign_message(a_grant(offer=H_PARENT), PHONE)
-DIVERT: dict[str, Any] = {"kind": "divert", "r": R2.site, "kid": PAIR2.kid}
-ADD: dict[str, Any] = {"kind": "add", "cid": Cid(fixed("late", 16))}
+FORGED_PARENT = sign_message(peek(Offer, PARENT_TEXT), OTHER.key)
 KINDS = pytest.mark.parametrize("kind", [DIVERT, ADD], ids=["divert", "add"])
 
 
 def _child(kind: dict[str, Any]) -> tuple[str, Offer]:
-    fields = {"tid": Tid(fixed("child", 16)), "parent": H_PARENT, "iat": THEN, "exp": THEN + HOURS}
-    offer = an_offer(**{**fields, **kind})
-    return sign_message(offer, S.key), offer
+    return a_child(**{"parent": H_PARENT, **kind})
 
 
 def _make(kind: dict[str, Any], *, parent: str = PARENT_TEXT, grant: str = YES) -> str:
@@ -64,21 +60,15 @@ def _make(kind: dict[str, Any], *, parent: str = PARENT_TEXT, grant: str = YES) 
     pair, key = (PAIR2, R2.key) if offer.r == R2.site else (PAIR, R.key)
     return make_release(
         key=S.key, offer_text=text, offer=offer, grant_text=grant, vp=VP, prekey_text=pair.publish(key, NOW),
-        content_key=K, now=THEN, parent_text=parent,
+        content_key=K, now=LATER, parent_text=parent,
     )  # fmt: skip
 
 
-def _forge(kind: dict[str, Any], *, parent: str = PARENT_TEXT, grant: str = YES, **changes: Any) -> str:
+def _forge(kind: dict[str, Any], *, parent: str = PARENT_TEXT, grant: str = YES) -> str:
     """What an S would send that does not look."""
-    text, offer = _child(kind, **changes)
-    h_offer, h_grant = jws.digest(text), jws.digest(grant)
+    text, offer = _child(kind)
     pair = PAIR2 if offer.r == R2.site else PAIR
-    inside = K + f"{grant}~{parent}".encode()
-    release = Release(
-        v=1, tid=offer.tid, offer=h_offer, grant=h_grant, pk=VP, type="patient", r=offer.r, kid=offer.kid,
-        sealed=BlobKey(seal_to(pair.public, inside, release_info(offer.tid, h_offer, h_grant))), iat=THEN,
-    )  # fmt: skip
-    return sign_message(release, S.key)
+    return forged_release(text, f"{grant}~{parent}", pair, iat=LATER)
 
 
 def _open(
@@ -91,7 +81,7 @@ def _open(
         return pair if kid == pair.kid else None
 
     return open_release(
-        release, text, pin=Pin(S.site), me=me.site, now=THEN, prekey=prekey, used=None, opened=opened
+        release, text, pin=Pin(S.site), me=me.site, now=LATER, prekey=prekey, used=None, opened=opened
     )
 
 
@@ -115,30 +105,29 @@ def test_a_child_may_have_a_yes_of_its_own(kind: dict[str, Any]) -> None:
 def test_r_takes_a_child_into_its_inbox(kind: dict[str, Any]) -> None:
     text, offer = _child(kind)
     taken = accept_offer(
-        text, pin=Pin(S.site), me=offer.r, now=THEN, prekey=lambda kid: PAIR2 if kid == PAIR2.kid else PAIR
+        text, pin=Pin(S.site), me=offer.r, now=LATER, prekey=lambda kid: PAIR2 if kid == PAIR2.kid else PAIR
     )
     assert taken == offer
 
 
 def _parent(**changes: Any) -> dict[str, Any]:
     """A parent with `changes`, and a yes and a child that fit it."""
-    text = sign_message(an_offer(**{"alt": [R2.site], "add": HOURS, **changes}), S.key)
-    h = jws.digest(text)
-    return {"parent_text": text, "grant": sign_message(a_grant(offer=h), PHONE), "parent": h}
+    text, yes = a_parent(**changes)
+    return {"parent_text": text, "grant": yes, "parent": jws.digest(text)}
 
 
 _BAD: list[tuple[str, dict[str, Any], dict[str, Any], type[TransferError]]] = [
     ("the parent names other places", DIVERT, _parent(alt=[OTHER.site]), NotForMeError),
     ("the parent names no place", DIVERT, _parent(alt=[]), NotForMeError),
     ("back to the parent's own place", {**DIVERT, "r": R.site, "kid": PAIR.kid}, {}, NotForMeError),
-    ("the parent's question is over", DIVERT, _parent(iat=NOW - HOURS, exp=THEN), ExpiredError),
+    ("the parent's question is over", DIVERT, _parent(iat=NOW - HOURS, exp=LATER), ExpiredError),
     ("an addition to another place", {**ADD, "r": R2.site, "kid": PAIR2.kid}, {}, NotForMeError),
     ("the parent allows no additions", ADD, _parent(add=0), ExpiredError),
     ("the time for additions is over", ADD, _parent(add=599), ExpiredError),
     ("an addition to the same content", {**ADD, "cid": CID}, {}, HashError),
     ("another parent inside", DIVERT, {"parent_text": OFFER_TEXT, "grant": GRANT_TEXT}, HashError),
     ("a parent that is a child", DIVERT, _parent(parent=H_OFFER, kind="divert"), HashError),
-    ("a parent of another signer", DIVERT, {"parent_text": sign_message(PARENT, OTHER.key)}, SignatureError),
+    ("a parent of another signer", DIVERT, {"parent_text": FORGED_PARENT}, SignatureError),
     ("a parent that is none", DIVERT, {"parent_text": "a.b.c"}, HeaderError),
     ("a grant for something else", DIVERT, {"grant": GRANT_TEXT}, HashError),
     ("a no", DIVERT, {"grant": sign_message(a_grant(offer=H_PARENT, d="deny"), PHONE)}, DecidedError),
@@ -160,7 +149,7 @@ def test_further_a_yes_does_not_reach(
 
 
 def test_the_last_second_of_each_reach() -> None:
-    for kind, changes in ((DIVERT, _parent(iat=NOW - HOURS, exp=THEN + 1)), (ADD, _parent(add=600))):
+    for kind, changes in ((DIVERT, _parent(iat=NOW - HOURS, exp=LATER + 1)), (ADD, _parent(add=600))):
         whole = {**kind, "parent": changes["parent"]}
         assert _open(_make(whole, parent=changes["parent_text"], grant=changes["grant"]), whole).key == K
 
@@ -179,8 +168,7 @@ def test_r_adds_to_what_it_opened_and_to_nothing_else() -> None:
 
 
 def test_a_parent_of_another_s_is_no_parent() -> None:
-    text = sign_message(an_offer(s=OTHER.site, alt=[R2.site], add=HOURS), S.key)
-    grant = sign_message(a_grant(offer=jws.digest(text)), PHONE)
+    text, grant = a_parent(s=OTHER.site)
     for kind in (DIVERT, ADD):
         whole = {**kind, "parent": jws.digest(text)}
         with refused(NotForMeError):
@@ -189,19 +177,11 @@ def test_a_parent_of_another_s_is_no_parent() -> None:
 
 def test_an_offer_without_a_parent_is_covered_by_nothing() -> None:
     """An S that passes another yes beside an offer of its own."""
-    text = sign_message(PARENT, S.key)
-    assert text == PARENT_TEXT
-    h, hg = H_PARENT, jws.digest(YES)
-    sealed = seal_to(PAIR.public, K + f"{YES}~{OFFER_TEXT}".encode(), release_info(PARENT.tid, h, hg))
-    release = Release(
-        v=1, tid=PARENT.tid, offer=h, grant=hg, pk=VP, type="patient", r=R.site, kid=PAIR.kid,
-        sealed=BlobKey(sealed), iat=THEN,
-    )  # fmt: skip
+    release = forged_release(PARENT_TEXT, f"{YES}~{OFFER_TEXT}", iat=LATER)
     with refused(HashError):
         open_release(
-            sign_message(release, S.key), text, pin=Pin(S.site), me=R.site, now=THEN,
-            prekey=lambda kid: PAIR, used=None,
-        )  # fmt: skip
+            release, PARENT_TEXT, pin=Pin(S.site), me=R.site, now=LATER, prekey=lambda kid: PAIR, used=None
+        )
 
 
 def test_a_run_s_key_that_did_not_sign() -> None:
@@ -209,7 +189,7 @@ def test_a_run_s_key_that_did_not_sign() -> None:
     with refused(SignatureError):
         make_release(
             key=S.key, offer_text=text, offer=offer, grant_text=YES, vp=PublicKey(OTHER.site),
-            prekey_text=PAIR2.publish(R2.key, NOW), content_key=K, now=THEN, parent_text=PARENT_TEXT,
+            prekey_text=PAIR2.publish(R2.key, NOW), content_key=K, now=LATER, parent_text=PARENT_TEXT,
         )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from tests.transfer_kit import (
     an_offer,
     fixed,
     flip,
+    forged_release,
     no_pair,
     pair_of,
     payload,
@@ -57,7 +58,7 @@ from transfer.errors import (
     UsedError,
     VersionError,
 )
-from transfer.ids import BlobKey, Digest, Kid, Tid
+from transfer.ids import Digest, Kid, Tid
 from transfer.messages import Grant, Offer, Release, ReleaseType, open_message, sign_message
 from transfer.prekeys import PrekeyPair, seal_to
 from transfer.release import (
@@ -275,19 +276,9 @@ def test_a_stored_grant_opens_no_second_offer() -> None:
             key=S.key, offer_text=text, offer=second, grant_text=GRANT_TEXT, vp=VP, prekey_text=PREKEY, content_key=K,
             now=THEN,
         )  # fmt: skip
+    old = forged_release(text, GRANT_TEXT)
     with refused(HashError):
-        _open_with_old_grant(second, text)
-
-
-def _open_with_old_grant(offer: Offer, text: str) -> None:
-    info = release_info(offer.tid, jws.digest(text), H_GRANT)
-    release = Release(
-        v=1, tid=offer.tid, offer=jws.digest(text), grant=H_GRANT, pk=VP, type="patient", r=R.site, kid=PAIR.kid,
-        sealed=BlobKey(seal_to(PAIR.public, K + GRANT_TEXT.encode(), info)), iat=THEN,
-    )  # fmt: skip
-    open_release(
-        sign_message(release, S.key), text, pin=Pin(S.site), me=R.site, now=THEN, prekey=pair_of, used=None
-    )
+        open_release(old, text, pin=Pin(S.site), me=R.site, now=THEN, prekey=pair_of, used=None)
 
 
 @pytest.mark.parametrize(

@@ -9,76 +9,51 @@ from typing import Any
 
 import pytest
 
-from tests.transfer_kit import (
-    NOW,
-    PAIR,
-    PAIR2,
-    PHONE,
-    R2,
-    VP,
-    K,
-    R,
-    S,
-    a_grant,
-    an_offer,
-    fixed,
-    refused,
-)
+from tests.children_kit import ADD, DIVERT, LATER, a_child, a_parent
+from tests.transfer_kit import PAIR, PAIR2, PHONE, R2, K, R, S, a_grant, fixed, forged_release, refused
 from tests.vectors.vectors import load, raw
 from transfer import jws
 from transfer.errors import by_code
-from transfer.ids import BlobKey, Cid, Digest, SiteId, Tid
+from transfer.ids import Digest, SiteId, Tid
 from transfer.messages import Offer, Release, peek, sign_message
-from transfer.prekeys import PrekeyPair, seal_to
+from transfer.prekeys import PrekeyPair
 from transfer.release import Opened, Pin, open_release, release_info
 
 if os.environ.get("UPDATE_VECTORS"):
 
     def _release(offer_text: str, inside: str, pair: PrekeyPair) -> dict[str, Any]:
-        offer, grant = peek(Offer, offer_text), jws.digest(inside.partition("~")[0])
-        info = release_info(offer.tid, jws.digest(offer_text), grant)
-        release = Release(
-            v=1, tid=offer.tid, offer=jws.digest(offer_text), grant=grant, pk=VP, type="patient", r=offer.r,
-            kid=offer.kid, sealed=BlobKey(seal_to(pair.public, K + inside.encode(), info)), iat=NOW + 600,
-        )  # fmt: skip
-        return {"offer": offer_text, "inside": inside, "release": sign_message(release, S.key)}
+        release = forged_release(offer_text, inside, pair, iat=LATER)
+        return {"offer": offer_text, "inside": inside, "release": release}
 
     def _make() -> dict[str, Any]:
-        def parent_of(**changes: Any) -> tuple[str, str]:
-            text = sign_message(an_offer(**{"alt": [R2.site], "add": 3600, **changes}), S.key)
-            return text, sign_message(a_grant(offer=jws.digest(text)), PHONE)
-
         def child(parent: str, **changes: Any) -> str:
-            fields = {"parent": jws.digest(parent), "iat": NOW + 600, "exp": NOW + 4200}
-            return sign_message(an_offer(**{"tid": Tid(fixed("child", 16)), **fields, **changes}), S.key)
+            return a_child(jws.digest(parent), **changes)[0]
 
-        divert: dict[str, Any] = {"kind": "divert", "r": R2.site, "kid": PAIR2.kid}
-        add: dict[str, Any] = {"kind": "add", "cid": Cid(fixed("late", 16))}
-        parent, grant = parent_of()
-        own = child(parent, **divert)
+        parent, grant = a_parent()
+        own = child(parent, **DIVERT)
         yes = sign_message(a_grant(tid=Tid(fixed("child", 16)), offer=jws.digest(own)), PHONE)
-        nobody, nobodys = parent_of(alt=[])
-        late, lates = parent_of(add=599)
-        child_parent, childs = parent_of(parent=Digest(fixed("grandparent")), kind="divert")
+        nobody, nobodys = a_parent(alt=[])
+        late, lates = a_parent(add=599)
+        child_parent, childs = a_parent(parent=Digest(fixed("grandparent")), kind="divert")
         return {
             "note": "hex: keys, seeds; the rest is text. R opens with `now`; encapsulation is random, so releases open",
-            "S": S.site.hex(), "R": R.site.hex(), "R2": R2.site.hex(), "K": K.hex(), "now": NOW + 600,
+            "S": S.site.hex(), "R": R.site.hex(), "R2": R2.site.hex(), "K": K.hex(), "now": LATER,
             "pairs": [{"mlkem_seed": p.seed.hex(), "x25519_private": p.scalar.hex()} for p in (PAIR, PAIR2)],
             "parent": parent, "grant": grant,
             "good": [
-                {"name": "divert", **_release(child(parent, **divert), f"{grant}~{parent}", PAIR2)},
-                {"name": "add", **_release(child(parent, **add), f"{grant}~{parent}", PAIR)},
+                {"name": "divert", **_release(child(parent, **DIVERT), f"{grant}~{parent}", PAIR2)},
+                {"name": "add", **_release(child(parent, **ADD), f"{grant}~{parent}", PAIR)},
                 {"name": "a grant of its own", **_release(own, yes, PAIR2)},
             ],
             "bad": [
                 {"name": "alt does not name R2", "code": "not-for-me",
-                 **_release(child(nobody, **divert), f"{nobodys}~{nobody}", PAIR2)},
+                 **_release(child(nobody, **DIVERT), f"{nobodys}~{nobody}", PAIR2)},
                 {"name": "the time for additions is over", "code": "expired",
-                 **_release(child(late, **add), f"{lates}~{late}", PAIR)},
+                 **_release(child(late, **ADD), f"{lates}~{late}", PAIR)},
                 {"name": "a child's child", "code": "hash",
-                 **_release(child(child_parent, **divert), f"{childs}~{child_parent}", PAIR2)},
+                 **_release(child(child_parent, **DIVERT), f"{childs}~{child_parent}", PAIR2)},
                 {"name": "the parent's grant without the parent", "code": "hash",
-                 **_release(child(parent, **divert), grant, PAIR2)},
+                 **_release(child(parent, **DIVERT), grant, PAIR2)},
                 {"name": "a parent beside an offer that has none", "code": "hash",
                  **_release(parent, f"{grant}~{parent}", PAIR)},
             ],
