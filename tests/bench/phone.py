@@ -26,9 +26,10 @@ _NETWORKS = {"Slow 3G, 2 s": 2.0, "3G, 0.4 s": 0.4}
 """Round trips: what browsers call Slow 3G, and what such a network has where it is not crowded."""
 _TRIPS, _AFTER_PIN = 5, 3
 """Requests that wait for one another: page, its script; then m1, m2 with m3, m4."""
-_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 _PATIENCE = 60_000
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MISSING = "Chromium is not installed"
 
 Round = tuple[float, float, float, float, float]
 """Seconds: scan to PIN field, PIN to question, scan to question, yes to release at S, yes to the page that says so."""
@@ -100,10 +101,10 @@ def rows(rounds: list[Round], round_trip: float, name: str) -> None:
         emit(Row(what=f"phone, {name}: {what}", unit="s", values=values, better="less", gate=gate, note=note))
 
 
-async def _run(chromium: str) -> None:
+async def _run(path: str) -> None:
     number = 0
     async with parties() as demo, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=_ARGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=ARGS)
         for name, round_trip in _NETWORKS.items():
             rounds = []
             for _ in range(ROUNDS):
@@ -114,10 +115,15 @@ async def _run(chromium: str) -> None:
         await browser.close()
 
 
+def chromium() -> str | None:
+    """Where it is."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
 def main() -> None:
     """Emits the rows."""
-    chromium = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if chromium is None:
-        emit(Row(what="phone: scan to question", note="Chromium is not installed"))
+    path = chromium()
+    if path is None:
+        emit(Row(what="phone: scan to question", note=MISSING))
         return
-    asyncio.run(_run(chromium))
+    asyncio.run(_run(path))

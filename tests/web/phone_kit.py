@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Request, expect
 
 from clients.gateway.clock import SystemClock
 from clients.gateway.peers.relay import RelayClient, SiteEntry
@@ -224,6 +224,26 @@ class Hospital:
             self._held.append((run, slot, body))
         else:
             await self.put(f"{run}/{slot}", body)
+
+
+class Trips:
+    """How many round trips a page takes from here on: the longest chain of requests of which each began after the one
+    before it had its answer. An answer that nobody waited for counts too, so it is never less than what it costs.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.count = 0
+        self._answered = 0
+        self._open: dict[Request, int] = {}
+        page.on("request", self._begin)
+        page.on("response", lambda response: self._answer(response.request))
+
+    def _begin(self, request: Request) -> None:
+        self._open[request] = self._answered + 1
+        self.count = max(self.count, self._answered + 1)
+
+    def _answer(self, request: Request) -> None:
+        self._answered = max(self._answered, self._open.pop(request, 0))
 
 
 async def shows(page: Page, name: str) -> None:

@@ -11,7 +11,7 @@ from qrcode.constants import ERROR_CORRECT_M
 
 from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
-from tests.web.phone_kit import Hospital, enter, shows
+from tests.web.phone_kit import Hospital, Trips, enter, shows
 from transfer.links import make_scan, spoken
 from transfer.messages import Grant
 
@@ -66,8 +66,10 @@ async def test_a_number_and_a_code_are_typed_and_a_slip_costs_nothing(
     await expect(page.locator("#code-error")).to_contain_text("No try is lost")
     await expect(page.locator("#code")).to_be_focused()
     assert (h.starts, h.proofs) == (0, 0)
+    trips = Trips(page)
     await dial(page, h.number, spoken(h.pin))
     await shows(page, "ask")
+    assert 2 <= trips.count <= 3
     await expect(page.locator(".check b")).to_have_text(h.check)
     await page.get_by_role("button", name="Yes").click()
     await shows(page, "released")
@@ -143,8 +145,10 @@ async def test_the_phone_shows_a_code_that_others_read(hospital: MakeHospital, p
     assert await modules(page) == symbol(text)
     await h.scan(text)
     await shows(page, "pin")
+    trips = Trips(page)
     await enter(page, h.pin)
     await shows(page, "ask")
+    assert 2 <= trips.count <= 3
     await page.get_by_role("button", name="No").click()
     await shows(page, "denied")
 

@@ -12,7 +12,7 @@ from playwright.async_api import Page, expect
 
 from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
-from tests.web.phone_kit import Hospital, enter, shows
+from tests.web.phone_kit import Hospital, Trips, enter, shows
 from transfer.ids import Digest
 from transfer.mailbox import Decided, Stop
 from transfer.messages import Grant
@@ -41,7 +41,12 @@ async def released(hospital: Hospital, phone: MakePhone) -> Page:
 async def test_yes_is_a_grant_of_the_patient(hospital: MakeHospital, phone: MakePhone) -> None:
     """Three steps: the link, the PIN, Yes. The question says what, from where, to whom, and the check number."""
     h = await hospital()
-    page = await asked(h, phone)
+    page = await phone(h.link)
+    await shows(page, "pin")
+    trips = Trips(page)
+    await enter(page, h.pin)
+    await shows(page, "ask")
+    assert 2 <= trips.count <= 3
     await expect(page.get_by_role("heading")).to_have_text("Send these scans to Lakeside Trauma Center?")
     text = await page.inner_text("main")
     for fact in ("Valley Hospital", "CT of head, chest", "J. D., born 1980", "1 hour 5", h.check):
