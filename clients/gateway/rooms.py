@@ -70,6 +70,8 @@ _ADOPTED_AT_ONCE = 64
 _FORGET = 600.0
 _ASK = 2.0
 """Seconds between two looks for the key of a destination that has none."""
+_FOLLOW = 0.5
+"""Seconds between two looks for late images, while each image that arrives is a change."""
 
 
 class Rooms:
@@ -284,9 +286,14 @@ class Rooms:
 
     async def _make_offers(self) -> None:
         asked: dict[Tid, float] = {}
+        held, next_look = False, 0.0
         while True:
             seen = self.changed.seen
-            held = await self.offers.follow_up()
+            if time.monotonic() >= next_look:
+                held = await self.offers.follow_up()
+                next_look, rest = time.monotonic() + _FOLLOW, 30.0
+            else:
+                rest = max(0.0, next_look - time.monotonic())
             waiting = await self.offers.waiting_for_prekey()
             asked = {tid: asked[tid] for tid, _ in waiting if tid in asked}
             for tid, peer in waiting:
@@ -295,7 +302,7 @@ class Rooms:
                     asked[tid] = time.monotonic()
                     with about(tid):
                         await self._make_offer(tid, peer)
-            await self.changed.wait(seen, _ASK if waiting or held else 30.0)
+            await self.changed.wait(seen, min(rest, _ASK) if waiting or held else rest)
 
     async def _make_offer(self, tid: Tid, peer: SiteId) -> None:
         seconds = self.config.policy.offer_seconds

@@ -12,6 +12,8 @@ import pytest
 import structlog
 
 from clients.gateway import folder as folders
+from clients.gateway import rooms as rooms_module
+from clients.gateway.clock import Signal
 from clients.gateway.engine import GatewayEngine
 from clients.gateway.errors import BusyError, ConfigError, DiskFullError
 from clients.gateway.lock import FolderLock
@@ -197,3 +199,49 @@ async def test_a_packer_ends_with_its_transfer(desk: Desk) -> None:
 async def test_a_gateway_that_only_sends_has_no_pacs(desk: Desk) -> None:
     assert desk.rooms.scu is None
     assert desk.rooms.scp is None
+
+
+async def test_late_images_are_looked_for_now_and_then_where_much_changes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scanner's study is a change for each image; after the last of them there is a look all the same."""
+    offers, looks, passed = desk.rooms.offers, list[int](), Signal()
+    follow_up, waiting_for_prekey = offers.follow_up, offers.waiting_for_prekey
+
+    async def look() -> bool:
+        looks.append(desk.rooms.changed.seen)
+        return await follow_up()
+
+    async def rest() -> object:
+        found = await waiting_for_prekey()
+        passed.set()
+        return found
+
+    async def change(times: int) -> None:
+        for _ in range(times):
+            seen = passed.seen
+            desk.rooms.changed.set()
+            assert await passed.wait(seen, PATIENCE)
+
+    monkeypatch.setattr(offers, "follow_up", look)
+    monkeypatch.setattr(offers, "waiting_for_prekey", rest)
+    monkeypatch.setattr(rooms_module, "_FOLLOW", PATIENCE * 10)
+
+    async def looked() -> bool:
+        await change(1)
+        return bool(looks)
+
+    await eventually(looked)
+    before = len(looks)
+    await change(20)
+    assert len(looks) == before
+
+    monkeypatch.setattr(rooms_module, "_FOLLOW", 0.02)
+    desk.rooms._tasks.append(asyncio.create_task(desk.rooms._make_offers()))  # which knows of no look yet
+    await change(20)
+    last = desk.rooms.changed.seen
+
+    async def seen() -> bool:
+        return looks[-1] >= last
+
+    await eventually(seen)

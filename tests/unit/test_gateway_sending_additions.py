@@ -300,3 +300,17 @@ async def test_the_study_is_kept_for_as_long_as_something_may_be_added(living: L
         living.s.clock.at += at
         await living.s.studies.forget_old(DAY)
         assert await living.s.value("SELECT count(*) FROM studies") == kept
+
+
+async def test_a_look_reads_no_table_of_years_from_end_to_end(living: Living) -> None:
+    """It comes twice a second while a study arrives; what was sent, and what arrived, only grows."""
+    said: list[str] = []
+    await living.s.db.run(lambda con: con.set_trace_callback(said.append))
+    await living.s.offers.follow_up()
+    await living.s.offers.waiting_for_prekey()
+    await living.s.db.run(lambda con: con.set_trace_callback(None))
+    looks = [sql for sql in said if sql.lstrip().startswith(("SELECT", "UPDATE"))]
+    assert len(looks) >= 5
+    plans = [row["detail"] for sql in looks for row in await living.s.rows(f"EXPLAIN QUERY PLAN {sql}")]
+    scans = [step for step in plans if step.startswith("SCAN")]
+    assert [step.split()[1] for step in scans] == ["t"], scans  # studies, which are forgotten with time

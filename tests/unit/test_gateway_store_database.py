@@ -205,8 +205,8 @@ async def test_scrub_while_another_program_reads(db: Database) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    with disks.small_disk(tmp_path / "small", "1m") as disk:
+    """A file system of 2 MiB."""
+    with disks.small_disk(tmp_path / "small", "2m") as disk:
         yield disk.folder
 
 
@@ -216,7 +216,7 @@ async def test_a_full_disk_has_a_name_and_loses_nothing(small_disk: Path) -> Non
     await db.run(lambda con: put(con, "before"))
     ballast = small_disk / "ballast"
     with pytest.raises(OSError, match="No space"):
-        ballast.write_bytes(bytes(2**20))
+        ballast.write_bytes(bytes(2**21))
 
     async def fill() -> None:
         for i in range(1000):
@@ -245,7 +245,7 @@ async def test_scrub_on_a_full_disk_has_the_same_name(small_disk: Path) -> None:
         await db.run(lambda con, i=i: put(con, f"{i}", bytes(4000)))  # type: ignore[misc]
     ballast = small_disk / "ballast"
     with pytest.raises(OSError, match="No space"):
-        ballast.write_bytes(bytes(2**20))
+        ballast.write_bytes(bytes(2**21))
 
     async def erase() -> None:
         await db.run(lambda con: con.execute("DELETE FROM own"))

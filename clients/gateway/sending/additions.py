@@ -33,24 +33,25 @@ _LIVING = (
     "s.release IS NOT NULL AND s.parent IS NULL AND s.state IN ('RELEASED','COMPLETE','PARTIAL')"
     " AND EXISTS (SELECT 1 FROM peers WHERE site=s.peer AND unpinned_at=0)"
 )
+_SENT = """
+(SELECT CASE count(*) WHEN count(p.frozen) THEN max(p.frozen) END FROM spools p WHERE p.cid IN
+    (SELECT cid FROM sends WHERE tid=s.tid UNION SELECT cid FROM sends WHERE parent=s.tid AND kind='add'))
+"""
+"""The newest instance that transfer `s` or one of its additions holds; NULL while one of them takes up what comes."""
+_LATE_BEHIND = f"(SELECT max(id) FROM instances WHERE study=s.study)>{_SENT}"
 _BEGIN = f"""
-SELECT s.* FROM sends s WHERE s.add_until>0 AND s.add_until>?1 AND {_LIVING}
+SELECT s.*, {_SENT} AS sent FROM sends s WHERE s.add_until>0 AND s.add_until>?1 AND {_LIVING}
 AND NOT EXISTS (SELECT 1 FROM sends s2 WHERE s2.study=s.study AND s2.peer=s.peer AND s2.rowid>s.rowid
     AND s2.add_until>0 AND s2.add_until>?1 AND {_LIVING.replace("s.", "s2.")})
+AND {_LATE_BEHIND}
 """
 """Of two transfers of one study to one place the newer one has the additions."""
 _OVER = f"""
-SELECT s.* FROM sends s JOIN studies t ON t.id=s.study WHERE s.add_until>0 AND s.add_until<=?1 AND s.parent IS NULL
-AND s.state IN ('RELEASED','COMPLETE','PARTIAL')
-AND NOT EXISTS (SELECT 1 FROM alarms a WHERE a.tid=s.tid AND a.code='{LATE}')
+SELECT s.* FROM studies t CROSS JOIN sends s ON s.study=t.id WHERE s.add_until>0 AND s.add_until<=?1
+AND s.parent IS NULL AND s.state IN ('RELEASED','COMPLETE','PARTIAL')
+AND NOT EXISTS (SELECT 1 FROM alarms a WHERE a.tid=s.tid AND a.code='{LATE}') AND {_LATE_BEHIND}
 """
-_SENT = """
-SELECT max(p.frozen), count(*)=count(p.frozen) FROM spools p WHERE p.cid IN
-(SELECT cid FROM sends WHERE tid=?1 UNION SELECT cid FROM sends WHERE parent=?1 AND kind='add')
-"""
-"""The newest instance that a transfer or one of its additions holds, and whether all of them are closed."""
-
-
+"""By way of the studies that are kept (CROSS JOIN: in this order), since transfers are kept for good."""
 _CUT = """
 UPDATE spools SET frozen=(SELECT max(id) FROM instances WHERE study=spools.study) WHERE frozen IS NULL AND cid IN
 (SELECT c.cid FROM sends c JOIN sends s ON s.tid=c.parent WHERE c.kind='add' AND c.state='RELEASED' AND s.add_until<=?)
@@ -68,9 +69,9 @@ class Additions(Diversion):
         now = self._clock.now()
 
         def work(con: Con) -> tuple[bool, bool]:
-            late = [(row, sent) for row in rows(con, _BEGIN, (now,)) if (sent := _late_behind(con, row))]
-            for row, sent in late:
-                self._begin(con, row, sent, now)
+            late = rows(con, _BEGIN, (now,))
+            for row in late:
+                self._begin(con, row, row["sent"], now)
             over = self._end_overdue(con, now)
             waits = (
                 "SELECT 1 FROM sends WHERE parent IS NOT NULL AND kind='add' AND state='PREPARING' LIMIT 1"
@@ -99,7 +100,7 @@ class Additions(Diversion):
             audit.record(con, "gateway", "transfer.stop", bytes(child["tid"]).hex(), CLOSED, now)
             audit.alarm(con, child["parent"], LATE, _LATE, now)
         con.execute(_CUT, (now,))
-        late = [row for row in rows(con, _OVER, (now,)) if _late_behind(con, row)]
+        late = rows(con, _OVER, (now,))
         for row in late:
             audit.alarm(con, row["tid"], LATE, _LATE, now)
         return bool(waiting or late)
@@ -145,17 +146,6 @@ class Additions(Diversion):
         """Whoever asks to stop, before the end or after it, wants nothing to follow either."""
         self._close_additions(con, row, "phone", now)
         return super().stop_by_person(con, row, now)
-
-
-def _late_behind(con: Con, row: sqlite3.Row) -> int:
-    """The last instance that a transfer and its additions hold, where newer ones are here that none of them takes up;
-    else 0.
-    """
-    (sent, closed), newest = (
-        rows(con, _SENT, (row["tid"],))[0],
-        value(con, "SELECT max(id) FROM instances WHERE study=?", (row["study"],)),
-    )
-    return int(sent) if closed and sent and (newest or 0) > sent else 0
 
 
 def additions_of(con: Con, tid: bytes) -> list[str]:
