@@ -52,6 +52,8 @@ class Reader(HTMLParser):
         super().__init__()
         self.forms: list[Form] = []
         self.links: list[str] = []
+        self.current: dict[str, str] = {}
+        """By address: what `aria-current` says of a link."""
         self.words: list[str] = []
         self._select = ""
         self._inline = False
@@ -64,6 +66,8 @@ class Reader(HTMLParser):
             self.forms.append(Form(values["action"]))
         elif tag == "a":
             self.links.append(values.get("href", ""))
+            if "aria-current" in values:
+                self.current[self.links[-1]] = values["aria-current"]
         elif tag == "input" and self.forms and "name" in values:
             if values.get("type") == "checkbox" and "checked" not in values:
                 self.forms[-1].boxes[values["name"]] = values.get("value", "")

@@ -90,6 +90,27 @@ async def test_navigation_shows_only_what_the_role_may_open() -> None:
             assert links == pages | ({"/status"} if user else set())
 
 
+@pytest.mark.parametrize("user", ["admin", "dr-lee"])
+async def test_every_page_marks_the_tab_that_it_is_below(user: str) -> None:
+    above = {"studies": "/desk", "poster": "/desk", "pulls": "/archive", "transfers": "/sent"}
+    async with house() as built:
+        places = await addresses(built)
+        person = await built.person(user)
+        for path, permission, _ in PAGES:
+            if not may(STAFF[user], permission):
+                continue
+            page = await person.open(places[path])
+            tab = above.get(path.split("/")[1])
+            if path.endswith(("/identity", "/compare")):
+                tab = "/inbox"
+            if tab is None:
+                assert page.current == {path: "page"}
+            else:
+                assert page.current == ({tab: "true"} if tab in page.links else {}), path
+        built.engine.all_transfers[TID] = blank(tid=TID, role="receive", peer="County Hospital", state="SEEN")
+        assert (await person.open(f"/transfers/{TID}")).current == {"/inbox": "true"}
+
+
 async def check_headers(person: Person) -> None:
     for path in (
         "/sign-in",
