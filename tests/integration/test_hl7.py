@@ -24,8 +24,8 @@ from clients.gateway.hl7.message import Ends, control_of
 from clients.gateway.store.database import Database
 from tests.gateway_kit import NOWHERE, eventually, running
 from tests.hl7_kit import a_hospital, a_pdf, as_document, deliver, oru
+from tests.office_kit import BOTH, HEADER, PEER, SAME, TID, Office
 from tests.programs import RECEIVER, Gateway, Programs, digests, write_study
-from tests.unit.test_gateway_receiving_reconciling import BOTH, HEADER, PEER, SAME, TID, Office
 
 
 def listen(gateway: Gateway) -> None:
