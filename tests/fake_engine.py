@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from clients.gateway.clock import Clock, Signal, SystemClock
 from clients.gateway.console.staff import hash_password
 from clients.gateway.errors import AbsentError, GatewayError
-from clients.gateway.sending.notes import words_of
+from clients.gateway.sending.notes import asked, words_of
 from clients.gateway.sending.reports import Draft, check
 from clients.gateway.sending.scans import read_scanned
 from clients.gateway.views import (
@@ -203,6 +203,14 @@ class FakeEngine(FakeIdentity, FakeArchive):
         state = step(SENDER, view.state, "stop").to
         await self.record(actor, "stopped", tid)
         return self.change(tid, state=state, ended_at=self.clock.now(), link="", pin="")
+
+    async def stop_asked(self, tid: str, asker: str, reason: str, actor: str) -> TransferView:
+        view, words, now = await self.transfer(tid), asked(asker, reason), self.clock.now()
+        await self.record(actor, "stop-asked", tid, words)
+        notes = [*view.notes, NoteView(at=now, by=actor, text=words)]
+        if view.ended_at:
+            return self.change(tid, notes=notes, stop_asked=now)
+        return self.change(tid, notes=notes, state="REVOKED", ended_at=now, link="", pin="")
 
     async def reopen(self, tid: str, actor: str) -> TransferView:
         view = await self.transfer(tid)

@@ -11,6 +11,7 @@ from clients.commands.gateway import DIR
 from clients.commands.output import Speaker, json_option, runs
 from clients.gateway.attached import attached
 from clients.gateway.control import actor
+from clients.gateway.sending.notes import ASKERS
 from clients.gateway.sending.words import groups
 from clients.gateway.views import TransferView
 from transfer.links import PATHS
@@ -50,13 +51,30 @@ def _more(v: TransferView) -> list[str]:
 @click.command(epilog="Example: trauma-transfer cancel valley 9f86d081884c7d659a2feaa0c55ad015")
 @DIR
 @click.argument("transfer")
+@click.option(
+    "--asked-by",
+    type=click.Choice(ASKERS),
+    help="The patient, or who speaks for them, asked to stop sharing.",
+)
+@click.option("--reason", default="", help="With --asked-by: when they asked, and why; no name, no number.")
 @json_option
 @runs
-async def cancel(folder: Path, transfer: str, speaker: Speaker) -> int:
-    """Stop a transfer."""
+async def cancel(folder: Path, transfer: str, asked_by: str | None, reason: str, speaker: Speaker) -> int:
+    """Stop a transfer.
+
+    With --asked-by it is what "stop sharing" on the phone is: it also stops what took its place or follows it, and
+    after the end the destination is told of the wish, and keeps what it has.
+    """
+    if bool(asked_by) != bool(reason):
+        raise click.UsageError("Give --asked-by and --reason together: who asked to stop, when and why.")
     async with attached(folder) as engine:
-        view = await engine.cancel(transfer, actor())
-    speaker.value(view, f"{view.state}: {view.sentence}")
+        if asked_by:
+            view = await engine.stop_asked(transfer, asked_by, reason, actor())
+        else:
+            view = await engine.cancel(transfer, actor())
+    speaker.value(
+        view, "\n".join([f"{view.state}: {view.sentence}", *(view.alarms if view.stop_asked else [])])
+    )
     return 0
 
 

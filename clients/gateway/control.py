@@ -50,6 +50,7 @@ METHODS: dict[str, Any] = {
     "transfers": list[TransferView],
     "transfer": TransferView,
     "cancel": TransferView,
+    "stop_asked": TransferView,
     "divert": TransferView,
     "close_additions": TransferView,
     "reopen": TransferView,
@@ -225,6 +226,9 @@ class ControlEngine(RemoteArchive):
 
     async def cancel(self, tid: str, actor: str) -> TransferView:
         return await self._call("cancel", tid, actor)  # type: ignore[no-any-return]
+
+    async def stop_asked(self, tid: str, asker: str, reason: str, actor: str) -> TransferView:
+        return await self._call("stop_asked", tid, asker, reason, actor)  # type: ignore[no-any-return]
 
     async def reopen(self, tid: str, actor: str) -> TransferView:
         return await self._call("reopen", tid, actor)  # type: ignore[no-any-return]

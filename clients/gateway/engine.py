@@ -281,6 +281,11 @@ class GatewayEngine(ArchiveEngine, IdentityEngine, AccountsEngine):
         await translated(self._rooms.offers.stop(tid_of(tid), actor))
         return await self.transfer(tid)
 
+    async def stop_asked(self, tid: str, asker: str, reason: str, actor: str) -> TransferView:
+        """The person asked staff to stop sharing. Raises `StopRequestError`, `NothingSharedError`."""
+        await self._rooms.offers.stop_asked(tid_of(tid), notes.asked(asker, reason), actor)
+        return await self.transfer(tid)
+
     async def reopen(self, tid: str, actor: str) -> TransferView:
         """A new code for a locked offer; a new transfer of the same study where the old one has run out."""
         view = await self.transfer(tid)

@@ -176,8 +176,11 @@ async def test_wrong_pins_lock_a_reopen_helps_and_a_proxy_answers(world: Program
 
 async def test_cancel(world: Programs, send: Running) -> None:
     offer = await offered(send)
-    done = await command("cancel", sender(world), offer["tid"], "--json")
+    asked = ("cancel", sender(world), offer["tid"], "--asked-by", "parent")
+    assert (await command(*asked)).code == 2, "and why?"
+    done = await command(*asked, "--reason", "called at 14:10", "--json")
     assert (done.code, done.value["state"], done.value["link"]) == (0, "REVOKED", "")
+    assert done.value["notes"][0]["text"] == "asked to stop by parent: called at 14:10"
     assert await send.end() == 6
     assert send.events[-1]["event"] == "revoked"
     code, said = await phone(offer["link"], offer["pin"], "--approve")

@@ -49,7 +49,7 @@ EXPECTED = {
         "DIR", "TRANSFER", "--mrn", "--name", "--birth-date", "--sex", "--confirm", "--whole", "--prefix",
     ],
     "incoming correct": ["DIR", "TRANSFER", "--mrn", "--name", "--birth-date", "--sex", "--confirm"],
-    "cancel": ["DIR", "TRANSFER"],
+    "cancel": ["DIR", "TRANSFER", "--asked-by", "--reason"],
     "reopen": ["DIR", "TRANSFER"],
     "note": ["DIR", "TRANSFER", "--minor", "--interpreter", "--basis"],
     "divert": ["DIR", "TRANSFER", "--to"],

@@ -213,6 +213,35 @@ async def test_stopping_asks_first_and_then_stops_once() -> None:
         assert "cannot be stopped any more" in page.text
 
 
+@pytest.mark.parametrize(
+    ("state", "ended", "words", "after"),
+    [
+        ("OFFERED", 0, "Nobody has opened it", "REVOKED"),
+        ("RELEASED", 0, "has opened stays there", "REVOKED"),
+        ("COMPLETE", 9, "It was too late to stop it", "COMPLETE"),
+        ("DIVERTED", 9, "It went to another hospital", "DIVERTED"),
+    ],
+)
+async def test_somebody_asks_staff_to_stop(state: str, ended: int, words: str, after: str) -> None:
+    async with house() as built:
+        view = await sent(built, state=state, ended_at=ended, released_at=state == "RELEASED")
+        person = await built.person("desk1")
+        there = f"/transfers/{view.tid}/stop-asked"
+        page = await person.open(f"/transfers/{view.tid}" if ended else f"/transfers/{view.tid}/stop")
+        assert there in page.links
+        page = await person.open(there)
+        assert words in page.text
+        page = await person.send(there, asker="", reason="")
+        assert "Choose who asked to stop" in page.text
+        page = await person.open(there)
+        page = await person.send(there, asker="parent", reason="called at 14:10")
+        assert "asked to stop by parent: called at 14:10" in page.text
+        assert (await built.engine.transfer(view.tid)).state == after
+        assert there not in page.links
+        page = await person.open(there)
+        assert "nothing to stop" in page.text
+
+
 async def test_stopping_what_ended_meanwhile_says_so() -> None:
     async with house() as built:
         view = await sent(built)

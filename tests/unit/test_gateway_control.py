@@ -111,6 +111,8 @@ async def test_every_answer_is_the_engine_s_own(both: tuple[Desk, ControlEngine]
     await far.record("os:jdoe", "study.view", study, "again")
     await far.user_add("jdoe", "clerk", "hash", "os:jdoe")
     assert (await far.reopen(sent.tid, "os:jdoe")).tid == sent.tid
+    with pytest.raises(GatewayError, match="stop-request"):
+        await far.stop_asked(sent.tid, "nobody", "", "os:jdoe")
     noted = await far.note(sent.tid, True, "Spanish", "", "os:jdoe")
     assert [(n.by, n.text) for n in noted.notes] == [("os:jdoe", "minor; interpreter: Spanish")]
     assert (await far.door(sent.tid, "qr", "", "os:jdoe")).door == "qr"

@@ -242,6 +242,62 @@ async def test_the_person_s_stop_reaches_what_was_diverted(three: Three) -> None
     assert (await phone.stop()).refused == "decided", "nothing is left to stop"
 
 
+ASKED = "asked to stop by parent: called at 14:10"
+
+
+async def test_staff_pass_a_wish_to_stop_on_as_the_phone_does(three: Three) -> None:
+    """Asked by telephone at any transfer of the family: all that is open ends, and the log says who asked whom."""
+    tid = await three.offer(three.r2)
+    phone = await three.yes(tid)
+    child = await three.divert(tid)
+    phone.door.status((await phone.answers(6))[1])
+    await three.s.offers.stop_asked(child, ASKED, "clerk")
+    assert await three.states(tid, child) == ["DIVERTED", "REVOKED"]
+    lines = await three.s.rows(
+        "SELECT actor, detail, subject FROM audit WHERE action='transfer.stop-request'"
+    )
+    assert [tuple(line) for line in lines] == [("clerk", ASKED, t.hex()) for t in (child, tid)]
+    assert await three.s.value("SELECT actor FROM audit WHERE action='transfer.stop'") == "clerk"
+    await three.carry()
+    assert await three.seen(three.r2, child) == "REVOKED"
+    with pytest.raises(GatewayError, match="nothing to stop"):
+        await three.s.offers.stop_asked(tid, ASKED, "clerk")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_wish_to_stop_before_delivery_stops_everything(three: Three, answered: bool) -> None:
+    tid = await three.offer()
+    if answered:
+        await three.yes(tid)
+    child = await three.divert(tid)
+    await three.s.offers.stop_asked(tid, ASKED, "clerk")
+    assert await three.states(tid, child) == ["REVOKED" if answered else "DIVERTED", "REVOKED"]
+
+
+async def test_a_wish_to_stop_after_the_end_takes_nothing_back_and_is_passed_on_once(three: Three) -> None:
+    tid = await three.offer()
+    await three.yes(tid)
+    await three.carry()
+    for house, table in ((three.s, "sends"), (three.r, "receives")):
+        await house.execute(f"UPDATE {table} SET state='COMPLETE', ended_at=1")
+    for _ in range(2):
+        await three.s.offers.stop_asked(tid, ASKED, "clerk")
+        await three.carry()
+    assert await three.states(tid) == ["COMPLETE"]
+    assert await three.s.alarms(tid) == await three.r.alarms(tid) == ["stop-asked"]
+    actions = await three.s.actions(tid.hex())
+    assert (actions.count("transfer.stop-request"), actions.count("transfer.stop-asked")) == (2, 1)
+    assert await three.seen(three.r, tid) == "COMPLETE"
+
+
+async def test_after_a_no_there_is_nothing_to_stop(three: Three) -> None:
+    tid = await three.offer()
+    await three.yes(tid, "deny")
+    with pytest.raises(GatewayError, match="nothing to stop"):
+        await three.s.offers.stop_asked(tid, ASKED, "clerk")
+    assert "transfer.stop-request" not in await three.s.actions(tid.hex())
+
+
 async def test_when_the_question_is_over_a_yes_covers_no_other_place(three: Three) -> None:
     tid = await three.offer(three.r2)
     await three.yes(tid)

@@ -32,6 +32,16 @@ def test_a_note_says_something_in_few_letters(given: tuple[bool, str, str]) -> N
         notes.words_of(*given)
 
 
+def test_who_asked_to_stop_and_why() -> None:
+    assert notes.asked("parent", " called\u200b at  14:10 ") == "asked to stop by parent: called at 14:10"
+
+
+@pytest.mark.parametrize("given", [("self", "x"), ("", "x"), ("patient", "\u200b "), ("patient", "x" * 201)])
+def test_a_wish_to_stop_names_who_and_why(given: tuple[str, str]) -> None:
+    with pytest.raises(notes.StopRequestError):
+        notes.asked(*given)
+
+
 async def test_a_note_is_in_the_log_and_in_the_record(tmp_path: Path) -> None:
     async with houses(tmp_path) as (s, r):
         tid, other = await s.offer_to(r), await s.offer_to(r)
@@ -44,6 +54,9 @@ async def test_a_note_is_in_the_log_and_in_the_record(tmp_path: Path) -> None:
         await note("basis: has custody")
         found = await s.db.run(lambda con: notes.notes_of(con, tid))
         assert found == [NoteView(at=NOW, by="clerk", text=t) for t in ("minor", "basis: has custody")]
+        await s.offers.stop_asked(other, notes.asked("patient", "at the desk"), "clerk")
+        asked = await s.db.run(lambda con: notes.notes_of(con, other))
+        assert [n.text for n in asked] == ["interpreter: Spanish", "asked to stop by patient: at the desk"]
         record = await s.db.run(lambda con: record_of(con, s.vault, tid))
         assert [n.detail for n in record.lines if n.action == "transfer.note"] == [
             "minor",

@@ -18,6 +18,8 @@ from clients.gateway.store.database import Con, rows
 _PAGE = 1000
 NOTE = "transfer.note"
 """What staff noted about who answered (`sending.notes`)."""
+STOP_REQUEST = "transfer.stop-request"
+"""Who asked staff to stop sharing, and why (`sending.notes`)."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

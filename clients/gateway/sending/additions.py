@@ -142,10 +142,10 @@ class Additions(Diversion):
             super()._end(con, child, "stop", now)
             audit.record(con, "gateway", "transfer.stop", bytes(child["tid"]).hex(), "parent", now)
 
-    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
+    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int, actor: str = "phone") -> str:
         """Whoever asks to stop, before the end or after it, wants nothing to follow either."""
-        self._close_additions(con, row, "phone", now)
-        return super().stop_by_person(con, row, now)
+        self._close_additions(con, row, actor, now)
+        return super().stop_by_person(con, row, now, actor)
 
 
 def additions_of(con: Con, tid: bytes) -> list[str]:

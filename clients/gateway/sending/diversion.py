@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from clients.gateway.auditing.lines import STOP_REQUEST
 from clients.gateway.errors import GatewayError
 from clients.gateway.peers.outbox import post
+from clients.gateway.sending.ends import DELIVERED
 from clients.gateway.sending.offering import Offering, Parent, SiteWords, alternates_of
 from clients.gateway.store import audit
 from clients.gateway.store.database import Con, one, rows, value
@@ -234,21 +236,47 @@ class Diversion(Offering):
             self._end(con, child, "deny", now)
             audit.record(con, "gateway", "transfer.deny", bytes(child["tid"]).hex(), "parent", now)
 
-    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
+    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int, actor: str = "phone") -> str:
         """The person who said yes asks to stop, and means also what took its place; "" or why that undoes nothing."""
         stop = super().stop_by_person
-        refused = stop(con, row, now)
-        children = rows(con, "SELECT * FROM sends WHERE parent=? ORDER BY rowid", (row["tid"],))
-        stopped = [child for child in children if stop(con, child, now) == ""]
+        refused = stop(con, row, now, actor)
+        stopped = [child for child in _children(con, row) if stop(con, child, now, actor) == ""]
         if refused and stopped:
             self.tell(con, Tid(row["tid"]), now, stopped=True)
         return "" if stopped else refused
+
+    async def stop_asked(self, tid: Tid, words: str, actor: str) -> None:
+        """The person asked staff to stop sharing, as `words` say (`notes.asked`): as if they had on the phone, so for
+        the whole family. Raises `GatewayError` where nothing is shared.
+        """
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            root = self._root(con, self._row(con, tid))
+            family = [root, *_children(con, root)]
+            if not any(r["state"] in (*OPEN_SENDER, *DELIVERED) for r in family):
+                raise NothingSharedError
+            for asked in dict.fromkeys((tid, Tid(root["tid"]))):
+                audit.record(con, actor, STOP_REQUEST, asked.hex(), words, now)
+            self.stop_by_person(con, root, now, actor)
+
+        await self._commit(work, erased=True)
 
     def _content_key(self, con: Con, row: sqlite3.Row) -> bytes:
         sealed = value(con, "SELECT k_sealed FROM spools WHERE cid=?", (row["cid"],))
         if sealed is None:
             raise StateError
         return bytes(sealed)
+
+
+class NothingSharedError(GatewayError):
+    """Nothing of this transfer is shared any more, so there is nothing to stop. Its page says how it ended."""
+
+    code = "state"
+
+
+def _children(con: Con, row: sqlite3.Row) -> list[sqlite3.Row]:
+    return rows(con, "SELECT * FROM sends WHERE parent=? ORDER BY rowid", (row["tid"],))
 
 
 def _reaches(child: sqlite3.Row, root: sqlite3.Row, now: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -30,8 +30,10 @@ from transfer.sites import Identity
 from transfer.states import OPEN_SENDER, SENDER, TERMINAL, step
 from transfer.summary import Declined
 
+DELIVERED: Final = ("COMPLETE", "PARTIAL")
+"""Ends after which R has what it has: a wish to stop is passed on and takes nothing back."""
 _STOP_ASKED = (
-    "After the end, somebody asked on the phone to stop sharing. The destination is told; what it has stored stays"
+    "After the end, somebody asked to stop sharing. The destination is told; what it has stored stays"
     " there. Talk with the person, and tell your privacy officer."
 )
 
@@ -87,23 +89,23 @@ class Ends:
             self._forget_code(con, row, now)
         self.tell(con, tid, now)
 
-    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int) -> str:
-        """The person who said yes asks to stop; "" or why that undoes nothing."""
-        if row["state"] in ("COMPLETE", "PARTIAL"):
-            self._stop_late(con, row, now)
+    def stop_by_person(self, con: Con, row: sqlite3.Row, now: int, actor: str = "phone") -> str:
+        """The person who said yes asks to stop, on the phone or `actor` for them; "" or why that undoes nothing."""
+        if row["state"] in DELIVERED:
+            self._stop_late(con, row, now, actor)
         if row["state"] in TERMINAL:
             return "decided"
         self._end(con, row, "stop", now)
-        audit.record(con, "phone", "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
+        audit.record(con, actor, "transfer.stop", bytes(row["tid"]).hex(), row["state"], now)
         return ""
 
-    def _stop_late(self, con: Con, row: sqlite3.Row, now: int) -> None:
+    def _stop_late(self, con: Con, row: sqlite3.Row, now: int, actor: str) -> None:
         """What R has stored is R's: the end stays, staff here see the wish, and R is told of it by a close, once."""
         tid = Tid(row["tid"])
         if value(con, "SELECT 1 FROM alarms WHERE tid=? AND code=?", (tid, audit.STOP_ASKED)):
             return
         audit.alarm(con, tid, audit.STOP_ASKED, _STOP_ASKED, now)
-        audit.record(con, "phone", "transfer.stop-asked", tid.hex(), row["state"], now)
+        audit.record(con, actor, "transfer.stop-asked", tid.hex(), row["state"], now)
         self._close(con, row, "REVOKED", now)
 
     def _declined(self, con: Con, study: str) -> Declined | None:

@@ -11,8 +11,11 @@ from clients.gateway.console.pages.ladder import by_staff
 from clients.gateway.console.problems import FieldError, NotAllowedError
 from clients.gateway.console.visit import Visit
 from clients.gateway.console.words import OPEN
+from clients.gateway.sending.notes import ASKERS
 from clients.gateway.views import TransferView
 
+ENDED_THERE = ("COMPLETE", "PARTIAL", "DIVERTED")
+"""Ends after which a destination has something, this one or the one that took its place."""
 SHOWN = 20
 """Additions on the page of their transfer, the newest of them."""
 
@@ -24,7 +27,7 @@ async def show(visit: Visit) -> web.Response:
     return visit.show(
         "transfer.html", t=view, additions=additions, by_staff=by_staff(view),
         can_reopen=can_reopen(view), can_stop=can_stop(view), can_correct=can_correct(view),
-        can_divert=can_divert(view),
+        can_divert=can_divert(view), can_pass_on=can_pass_on(view),
         can_switch=can_switch(view),
     )  # fmt: skip
 
@@ -42,6 +45,24 @@ async def confirm_stop(visit: Visit) -> web.Response:
 async def stop(visit: Visit) -> str:
     """`POST /transfers/{id}/stop`."""
     await visit.engine.cancel(visit.id, visit.user)
+    return f"/transfers/{visit.id}"
+
+
+async def confirm_stop_asked(visit: Visit) -> web.Response:
+    """`GET /transfers/{id}/stop-asked`: who asked to stop sharing, and what that does now."""
+    view = await _read(visit)
+    if not can_pass_on(view):
+        raise FieldError(
+            "Nothing of this transfer is shared, so there is nothing to stop. Open its page to see how it ended.",
+            code="state",
+        )
+    return visit.show("stop_asked.html", t=view, askers=ASKERS, open=can_stop(view))
+
+
+async def stop_asked(visit: Visit) -> str:
+    """`POST /transfers/{id}/stop-asked`."""
+    form = visit.form
+    await visit.engine.stop_asked(visit.id, form.get("asker", ""), form.get("reason", ""), visit.user)
     return f"/transfers/{visit.id}"
 
 
@@ -90,6 +111,12 @@ async def reopen(visit: Visit) -> str:
 def can_stop(view: TransferView) -> bool:
     """Only the sender stops, and only what has not ended."""
     return view.role == "send" and view.state in OPEN
+
+
+def can_pass_on(view: TransferView) -> bool:
+    """A person's wish to stop: what is open, or has ended with something at a destination, and was not told yet."""
+    ended = view.state in ENDED_THERE and not view.stop_asked and view.kind != "add"
+    return can_stop(view) or (view.role == "send" and ended)
 
 
 def can_divert(view: TransferView) -> bool:
