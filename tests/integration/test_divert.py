@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from clients.gateway.errors import GatewayError
+from clients.gateway.sending.additions import ELSEWHERE
 from tests.dicom_kit import save
 from tests.gateway_kit import an_instance
 from tests.world import Site, World, hashes
@@ -25,6 +26,15 @@ def a_study(folder: Path, number: int) -> set[str]:
         save(ds, folder / f"{n}.dcm")
         uids.add(str(ds.SOPInstanceUID))
     return uids
+
+
+async def one_more(s: Site, folder: Path, number: int) -> set[str]:
+    """A late image of that study arrives; its UID."""
+    folder.mkdir()
+    ds = an_instance(StudyInstanceUID=f"2.25.11{number}", SeriesInstanceUID="2.25.99")
+    save(ds, folder / "1.dcm")
+    await s.engine.import_path(str(folder), "desk")
+    return {str(ds.SOPInstanceUID)}
 
 
 async def _arrived(world: World, north: Site, tid: str, uids: set[str]) -> None:
@@ -73,6 +83,8 @@ async def test_before_the_yes_after_it_and_in_mid_delivery(world: World, tmp_pat
     view = await world.offer(tmp_path / "3")
     await world.answer(view)
     await r.until(view.tid, "OPENED")
+    uids |= await one_more(s, tmp_path / "late", 3)
+    addition = (await s.eventually(lambda: _added(s, view.tid)))[0]
     child = await s.engine.divert(view.tid, NORTH, "desk")
     assert child.link
     assert child.link != view.link
@@ -80,8 +92,10 @@ async def test_before_the_yes_after_it_and_in_mid_delivery(world: World, tmp_pat
     await world.answer(child)
     await _arrived(world, north, child.tid, uids)
     assert (await r.until(view.tid, "DIVERTED")).stored == 0
+    ended = await s.engine.transfer(addition)
+    assert (ended.state, ended.why) in (("DIVERTED", ELSEWHERE), ("REVOKED", ELSEWHERE))
     assert (await s.engine.transfer(view.tid)).after == child.tid
-    assert len(await _spools(s)) == 5, "who has opened the first could read the second"
+    assert len(await _spools(s)) == 6, "who has opened the first could read the second"
 
 
 async def test_where_it_cannot_go_nothing_is_changed(world: World, study: Path) -> None:
@@ -115,6 +129,10 @@ async def _fetched(r: Site, tid: str, size: int) -> object:
         return True if (await r.engine.transfer(tid)).moved == size else None
     except GatewayError:
         return None
+
+
+async def _added(s: Site, tid: str) -> list[str] | None:
+    return (await s.engine.transfer(tid)).additions or None
 
 
 async def _empty(r: Site) -> object:

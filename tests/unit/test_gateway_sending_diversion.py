@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clients.gateway.errors import GatewayError
+from clients.gateway.sending.additions import ELSEWHERE
 from clients.gateway.sending.diversion import DIVERTED
 from clients.gateway.sending.offering import SiteWords
 from tests.gateway_kit import HOUR, Handset, House, carry, houses
@@ -173,6 +174,70 @@ async def test_what_staff_decided_goes_on_to_who_takes_it_of_them(three: Three, 
     assert await three.seen(three.r2, child) == ("OPENED" if allowed else "DECLINED")
     assert "transfer.override" in await s.actions(child.hex())
     assert ("incoming.override" in await three.r2.actions(child.hex())) == allowed
+
+
+async def late(three: Three, number: int) -> None:
+    """One more image of the study, after all that was there has been sealed."""
+    await three.s.execute(
+        "UPDATE spools SET frozen=(SELECT max(id) FROM instances WHERE study=spools.study) WHERE frozen IS NULL"
+    )
+    await three.s.adopt(three.s.file(SeriesInstanceUID="2.25.77", InstanceNumber=number))
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_late_images_go_along(three: Three, answered: bool) -> None:
+    """What was sealed does not have them and nothing follows a diversion: it is sealed anew, whatever the policy."""
+    tid = await three.offer(three.r2)
+    if answered:
+        await three.yes(tid)
+    await late(three, 1)
+    child = await three.divert(tid, same_key=True)
+    assert await three.cids(tid, child) == 2
+    spool = await three.s.one("SELECT * FROM spools WHERE cid=?", (await three.s.send(child))["cid"])
+    assert (spool["after"], spool["frozen"]) == (0, None), "all of the study, as it is when it closes"
+
+
+async def test_an_addition_that_is_under_way_is_diverted_with_its_transfer(three: Three) -> None:
+    """At the first hospital it ends as its transfer does; its images are in the new one."""
+    study = await three.s.a_study()
+    tid = await three.s.offers.create(study, three.r.site, "transfer", "clerk", alt=[three.r2.site], add=HOUR)
+    await three.s.make_offer(tid, three.r)
+    await three.yes(tid)
+    await three.carry()
+    await late(three, 1)
+    await three.s.offers.follow_up()
+    (addition,) = [Tid(r[0]) for r in await three.s.rows("SELECT tid FROM sends WHERE kind='add'")]
+    await three.s.make_offer(addition, three.r)
+    await three.carry()
+    assert await three.seen(three.r, addition) == "OPENED"
+    await late(three, 2)
+    await three.s.offers.follow_up()
+    waits = Tid(await three.s.value("SELECT tid FROM sends WHERE kind='add' AND state='PREPARING'"))
+    child = await three.divert(tid)
+    assert await three.states(tid, addition, waits, child) == ["DIVERTED", "DIVERTED", "REVOKED", "RELEASED"]
+    assert {(await three.s.send(t))["why"] for t in (addition, waits)} == {ELSEWHERE}
+    await three.carry()
+    assert [await three.seen(three.r, t) for t in (tid, addition)] == ["DIVERTED", "DIVERTED"]
+    assert (
+        await three.s.value("SELECT frozen FROM spools WHERE cid=?", (await three.s.send(child))["cid"])
+        is None
+    )
+
+
+async def test_what_comes_after_a_diversion_is_said_at_its_transfer(three: Three) -> None:
+    """Also after its end: the person was told that late images would follow, and nothing follows a diversion."""
+    study = await three.s.a_study()
+    tid = await three.s.offers.create(study, three.r.site, "transfer", "clerk", alt=[three.r2.site], add=HOUR)
+    await three.s.make_offer(tid, three.r)
+    await three.yes(tid)
+    child = await three.divert(tid)
+    await three.s.execute("UPDATE sends SET state='COMPLETE' WHERE tid=?", child)
+    await three.s.offers.follow_up()
+    assert await three.s.alarms(child) == []
+    await late(three, 1)
+    await three.s.offers.follow_up()
+    assert (await three.s.alarms(tid), await three.s.alarms(child)) == ([], ["late-images"])
+    assert await three.s.value("SELECT count(*) FROM sends WHERE kind='add'") == 0
 
 
 async def test_before_there_is_an_offer_it_is_a_transfer_of_its_own(three: Three) -> None:

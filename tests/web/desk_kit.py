@@ -257,6 +257,7 @@ async def a_full_day(made: Desk) -> dict[str, str]:
     places["prepared"] = f"/studies/{last.id}"
     places["notice"] = places["by staff"] + "/notice"
     places["divert"] = places["offered"] + "/divert"
+    places["stop asked"] = places["partial"] + "/stop-asked"
     places["stop"], places["scan"] = places["offered"] + "/stop", places["offered"] + "/scan?why=scan-damaged"
     for door in ("voice", "scan"):
         view = await engine.door((await made.sent()).tid, door, make_scan(b"q" * 16), "desk1")

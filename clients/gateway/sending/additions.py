@@ -28,6 +28,12 @@ CLOSED = "additions-closed"
 """Why an addition was stopped that had not left when the time was over."""
 LATE = "late-images"
 _LATE = "Images or reports came after additions to this transfer were closed. Send them as a new transfer."
+_LATE_DIVERTED = (
+    "Images or reports came after the study was sealed for this hospital. After a diversion nothing follows by itself:"
+    " send the study again."
+)
+ELSEWHERE = "parent-diverted"
+"""Why an addition ended whose transfer was diverted."""
 
 _LIVING = (
     "s.release IS NOT NULL AND s.parent IS NULL AND s.state IN ('RELEASED','COMPLETE','PARTIAL')"
@@ -47,11 +53,15 @@ AND {_LATE_BEHIND}
 """
 """Of two transfers of one study to one place the newer one has the additions."""
 _OVER = f"""
-SELECT s.* FROM studies t CROSS JOIN sends s ON s.study=t.id WHERE s.add_until>0 AND s.add_until<=?1
-AND s.parent IS NULL AND s.state IN ('RELEASED','COMPLETE','PARTIAL')
+SELECT s.* FROM studies t CROSS JOIN sends s ON s.study=t.id
+WHERE ((s.parent IS NULL AND s.add_until>0 AND s.add_until<=?1) OR
+    (s.kind='divert' AND EXISTS (SELECT 1 FROM sends f WHERE f.tid=s.parent AND f.add_until>0)))
+AND s.state IN ('RELEASED','COMPLETE','PARTIAL')
 AND NOT EXISTS (SELECT 1 FROM alarms a WHERE a.tid=s.tid AND a.code='{LATE}') AND {_LATE_BEHIND}
 """
-"""By way of the studies that are kept (CROSS JOIN: in this order), since transfers are kept for good."""
+"""What had additions, and whose late images follow no more: their time is over, or the study was diverted. By way of
+the studies that are kept (CROSS JOIN: in this order), since transfers are kept for good.
+"""
 _CUT = """
 UPDATE spools SET frozen=(SELECT max(id) FROM instances WHERE study=spools.study) WHERE frozen IS NULL AND cid IN
 (SELECT c.cid FROM sends c JOIN sends s ON s.tid=c.parent WHERE c.kind='add' AND c.state='RELEASED' AND s.add_until<=?)
@@ -102,7 +112,7 @@ class Additions(Diversion):
         con.execute(_CUT, (now,))
         late = rows(con, _OVER, (now,))
         for row in late:
-            audit.alarm(con, row["tid"], LATE, _LATE, now)
+            audit.alarm(con, row["tid"], LATE, _LATE_DIVERTED if row["parent"] else _LATE, now)
         return bool(waiting or late)
 
     def _release_addition(self, con: Con, child: sqlite3.Row, now: int) -> None:
@@ -139,8 +149,11 @@ class Additions(Diversion):
             return
         adding = f"SELECT * FROM sends WHERE parent=? AND kind='add' AND state IN ({quoted(OPEN_SENDER)})"
         for child in rows(con, adding, (row["tid"],)):
-            super()._end(con, child, "stop", now)
-            audit.record(con, "gateway", "transfer.stop", bytes(child["tid"]).hex(), "parent", now)
+            elsewhere = event == "divert"
+            left = elsewhere and child["state"] != "PREPARING"  # else no offer was made, so nobody is told
+            super()._end(con, child, "divert" if left else "stop", now, why=ELSEWHERE if elsewhere else "")
+            action = "transfer.diverted" if left else "transfer.stop"
+            audit.record(con, "gateway", action, bytes(child["tid"]).hex(), "parent", now)
 
     def stop_by_person(self, con: Con, row: sqlite3.Row, now: int, actor: str = "phone") -> str:
         """Whoever asks to stop, before the end or after it, wants nothing to follow either."""

@@ -7,7 +7,8 @@ or after it.
 
 What nobody has a release of keeps its cid and key, and nothing is uploaded again. Else the study is sealed
 anew: whoever opened the first keeps its key, and could read, and with the relay's help write, what comes after
-(policy `divert = "same-key"` prefers speed).
+(policy `divert = "same-key"` prefers speed). It is sealed anew as well where late images are here that the sealed
+content does not have: nothing follows a diversion by itself (`additions`), so it has to be whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from transfer.states import OPEN_SENDER, SENDER, step
 
 DIVERTED = "diverted"
 """Why a transfer was stopped that had no offer yet when its study went elsewhere."""
+
+_LATER = "SELECT 1 FROM spools p JOIN instances i ON i.study=p.study AND i.id>p.frozen WHERE p.cid=? LIMIT 1"
+"""What came after a content was sealed, and is not in it."""
 
 
 class Diversion(Offering):
@@ -97,7 +101,8 @@ class Diversion(Offering):
     ) -> Tid:  # fmt: skip
         root = self._root(con, row)
         known = value(con, "SELECT 1 FROM sends WHERE cid=? AND release IS NOT NULL", (row["cid"],))
-        cid = None if known and not same_key else Cid(row["cid"])
+        anew = (known and not same_key) or value(con, _LATER, (row["cid"],))
+        cid = None if anew else Cid(row["cid"])
         parent = Parent(Tid(root["tid"]), "divert")
         made = self._create(
             con, row["study"], peer, row["reason"], actor, now, cid=cid, parent=parent, again=row["again"]

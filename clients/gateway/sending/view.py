@@ -10,7 +10,7 @@ from clients.gateway.errors import AbsentError
 from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import hello_path
 from clients.gateway.sending import completeness, prepared
-from clients.gateway.sending.additions import CLOSED, additions_of
+from clients.gateway.sending.additions import CLOSED, ELSEWHERE, additions_of
 from clients.gateway.sending.codes import tries_left
 from clients.gateway.sending.diversion import successor_of
 from clients.gateway.sending.notes import notes_of
@@ -35,6 +35,8 @@ SENTENCES = {
     "use the existing route if you cannot wait.",
     "addition": "New images or reports of a study that was sent before. They follow under the same yes.",
     CLOSED: "Additions were closed before this one could leave. Send its images as a new transfer.",
+    ELSEWHERE: "Its transfer was diverted. The one to the other hospital has these images, or says that they came too"
+    " late for it.",
     "OFFERED": "Let the patient, or whoever speaks for them, scan the code and type the PIN.",
     "voice": "Tell the person on the telephone the address, then the number, then the code.",
     "scan": "Tell the PIN to the person whose phone was scanned.",
