@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.models import load
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-MODELS = ROOT.parent / "shared" / "models"
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _TEST = re.compile(r"\b(test_\w+\.py)(?:::(test_\w+))?")
 _MODEL = re.compile(r"(?<!\^)\b([ABSX]\d\d[kq]?)\b")  # and not an HL7 event, ADT^A40
@@ -49,6 +50,19 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{target} has no such heading"
 
 
+def test_a_reader_finds_every_page() -> None:
+    """By links, from the README on: no decision, guide or model is on no list."""
+    seen, todo = set[Path](), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        found = (target.partition("#")[0] for target in _LINK.findall(prose(page)))
+        todo += [(page.parent / name).resolve() for name in found if name and ":" not in name]
+    assert set(PAGES) <= seen
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_cited_test_is_there(page: Path) -> None:
     for file, name in _TEST.findall(page.read_text("utf-8")):
@@ -56,11 +70,14 @@ def test_every_cited_test_is_there(page: Path) -> None:
         assert not name or name in functions(file), f"{file} has no {name}"
 
 
+def test_every_decision_is_on_their_list() -> None:
+    folder = ROOT / "docs/adr"
+    listed = _LINK.findall(prose(folder / "README.md"))
+    assert listed == sorted(path.name for path in folder.glob("0*.md"))
+
+
 def test_every_cited_model_is_there() -> None:
-    if not MODELS.is_dir():
-        pytest.skip("the models are not beside this repository")
-    known = {path.name.partition("_")[0] for path in MODELS.glob("*.pv")}
-    pages = [*ROOT.glob("docs/security/*.md"), *ROOT.glob("docs/adr/*.md")]
+    pages = [*ROOT.glob("docs/security/*.md"), *ROOT.glob("docs/adr/*.md"), ROOT / "docs/spec/protocol.md"]
     cited = {name for page in pages for name in _MODEL.findall(prose(page))}
     assert cited
-    assert cited <= known
+    assert cited <= set(load()[1])
