@@ -437,12 +437,19 @@ class Running(Program):
 
 
 def write_study(
-    folder: Path, instances: int = 6, side: int = 64, name: str = "Nadelohr^Xaver", seed: int = 0
+    folder: Path,
+    instances: int = 6,
+    side: int = 64,
+    name: str = "Nadelohr^Xaver",
+    seed: int = 0,
+    study: str = "",
 ) -> dict[str, bytes]:
-    """A CT of noise, which no codec makes smaller; SHA-256 of its data sets by SOP Instance UID."""
+    """A CT of noise, which no codec makes smaller; SHA-256 of its data sets by SOP Instance UID. `study`: the UID of
+    the one that these are late images of.
+    """
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
-    study, series = generate_uid(), [generate_uid(), generate_uid()]
+    study, series = study or generate_uid(), [generate_uid(), generate_uid()]
     for number in range(instances):
         pixels = random.integers(0, 2**16, (side, side), dtype=np.uint16)
         ds = instance(
