@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 
 from clients.gateway.views import TransferView
 from tests.integration.test_kill import KB, again, sending
-from tests.programs import Programs, eventually, write_study
+from tests.programs import Programs, write_study
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -123,16 +123,19 @@ async def test_sender_before_its_release_leaves(living: Living) -> None:
     await living.complete()
 
 
-async def test_receiver_while_it_fetches(living: Living) -> None:
+async def test_receiver_while_it_fetches(living: Living, tmp_path: Path) -> None:
+    """Nobody is asked, so that it delivers what it has meanwhile."""
     world = living.world
     world.down.hold("down", 150 * KB)
     await living.arrive()
     await living.close()
     await world.down.held.wait()
+    tid = await living.added()
     await world.receiver.kill()
+    unknown = sending(world, tid, tmp_path / "copy")
     world.down.release()
     await world.receiver.start()
-    await living.complete()
+    await living.complete(twice=unknown)
 
 
 async def test_receiver_before_its_receipt_leaves(living: Living) -> None:
@@ -143,6 +146,8 @@ async def test_receiver_before_its_receipt_leaves(living: Living) -> None:
     await living.close()
     await world.store.held.wait()
     tid = await living.added()
+    whole = await world.sender.when(tid, lambda view: view.total == 16 and view.bytes == view.moved)
+    await world.receiver.when(tid, lambda view: view.moved == whole.bytes)
     world.down.hold("up", 0)
     world.store.release()
     await world.receiver.until(tid, "COMPLETE")

@@ -110,7 +110,9 @@ async def test_any_other_why_says_nothing(made: House) -> None:
     assert (person.status, "script" in page.text) == (200, False)
 
 
-@pytest.mark.parametrize("values", [{"state": "RELEASED"}, {"locked": True, "tries_left": 0}])
+@pytest.mark.parametrize(
+    "values", [{"state": "RELEASED"}, {"locked": True, "tries_left": 0}, {"kind": "add"}]
+)
 async def test_who_does_not_wait_is_not_asked_at_another_door(made: House, values: dict[str, Any]) -> None:
     view, person = await offered(made, **values), await made.person("desk1")
     page = await person.open(f"/transfers/{view.tid}")

@@ -15,6 +15,7 @@ from tests.gateway_kit import DAY, HOUR, Handset, House, carry, houses
 from transfer import jws
 from transfer.errors import StateError
 from transfer.ids import Tid
+from transfer.links import PATHS, make_scan
 from transfer.messages import Offer, peek
 from transfer.summary import read_summary
 
@@ -107,6 +108,31 @@ async def test_late_images_follow_under_the_same_yes(living: Living) -> None:
     assert opened["state"] == "OPENED"
     assert "transfer.covered" in await living.s.actions(child.hex())
     assert await living.s.alarms(tid) == []
+
+
+@pytest.mark.parametrize("state", ["PREPARING", "RELEASED", "OFFERED"])
+async def test_an_addition_has_no_door_and_gets_none(living: Living, state: str) -> None:
+    """It asks nobody, in whatever state: OFFERED, which none ever is, would not open one either."""
+    s = living.s
+    tid = await living.released()
+    await living.late()
+    await s.offers.follow_up()
+    if state == "RELEASED":
+        await living.follow_up()
+    (child,) = await living.children(tid)
+    assert await living.states(child) == [state if state != "OFFERED" else "PREPARING"]
+    await s.execute("UPDATE sends SET state=? WHERE tid=?", state, child)
+    row = await s.send(child)
+    assert (row["q_sealed"], row["pin_sealed"]) == (None, None), "a code"
+    before = tuple(row)
+    for door in PATHS:
+        with pytest.raises(StateError):
+            await s.offers.switch(child, door, make_scan(b"a phone's own q."), "clerk")
+    if state != "OFFERED":
+        with pytest.raises(StateError):
+            await s.offers.reopen(child, "clerk")
+    assert tuple(await s.send(child)) == before
+    assert not await s.rows("SELECT 1 FROM outbox WHERE kind='mailbox' AND tid=?", child)
 
 
 async def test_the_person_reads_for_how_long(living: Living) -> None:

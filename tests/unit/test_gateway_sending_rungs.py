@@ -27,7 +27,10 @@ from tests.gateway_kit import HOUR, NOW, Handset, House, carry, houses
 from transfer import jws
 from transfer.errors import ExpiredError, StateError
 from transfer.ids import Tid
-from transfer.messages import Attest, Override, Release, open_message
+from transfer.links import make_scan, read_link
+from transfer.mailbox import Tombstone
+from transfer.messages import Attest, Override, Release, decode, encode, open_message
+from transfer.tries import VOICE_SECONDS
 
 UPPER = """
 [[rungs]]
@@ -203,6 +206,73 @@ async def test_the_first_decision_counts_also_against_a_phone(staff: Staff) -> N
     asked = await late.ask()
     assert (asked.state, asked.decided) == ("RELEASED", status.decided)
     assert (await late.stop()).state == "REVOKED", "who wakes may stop it"
+
+
+@pytest.mark.parametrize("at", ["link", "m2", "question"])
+async def test_a_phone_at_the_qr_that_was_shown_hears_that_staff_decided(staff: Staff, at: str) -> None:
+    """The QR stays as it is and goes on the paper: no code is replaced under anybody's hands, no try is spent."""
+    tid = await staff.offered(120)
+    phone, before = await Handset.scan(staff.s, tid), await staff.s.send(tid)
+    if at != "link":
+        await phone.start()
+    if at == "question":
+        await phone.prove()
+    await staff.rungs.override(tid, WHY, "quill")
+    row = await staff.s.send(tid)
+    assert (row["mailbox"], row["q_sealed"], row["pin_sealed"]) == (
+        before["mailbox"], before["q_sealed"], before["pin_sealed"],
+    )  # fmt: skip
+    if at == "link":
+        await phone.start()
+    if at != "question":
+        await phone.prove()
+    (m4,) = await phone.answers(4)
+    asked = phone.door.answer(m4)
+    status = await phone.decide("deny")
+    assert (status.state, status.refused) == ("RELEASED", "decided")
+    decided = status.decided if at == "question" else asked.decided
+    assert decided is not None
+    assert decided.d == "staff"
+    assert (await staff.view(tid)).tries_left == 5
+    assert (await phone.stop()).state == "REVOKED"
+
+
+@pytest.mark.parametrize("kind", ["attest", "override"])
+@pytest.mark.parametrize("door", ["voice", "scan", "over"])
+async def test_where_no_qr_is_open_the_decision_makes_one_for_the_paper(
+    staff: Staff, door: str, kind: str
+) -> None:
+    """Whoever is at the question of the old code decides nothing any more and hears that it is over; the code on the
+    paper asks nobody, says that staff decided, and can stop it.
+    """
+    tid, s = await staff.offered(120), staff.s
+    await s.offers.switch(tid, "scan" if door == "scan" else "voice", make_scan(b"a phone's own q."), "clerk")
+    old = await Handset.scan(s, tid)
+    if door == "over":
+        s.clock.at += VOICE_SECONDS
+        await s.offers.expire()
+        assert (await s.send(tid))["pin_sealed"] is None
+    else:
+        await old.ask()
+    await (staff.attested(tid) if kind == "attest" else staff.rungs.override(tid, WHY, "quill"))
+    row = await s.send(tid)
+    assert (row["door"], row["state"], row["decision"]) == ("qr", "RELEASED", "staff")
+    ended = await s.value(
+        "SELECT body FROM outbox WHERE target=? ORDER BY id DESC LIMIT 1", f"/m/{old.mailbox.name}/0"
+    )
+    assert decode(ended, Tombstone).ended == "REOPENED"
+    if door != "over":
+        await old.post(
+            5, encode(old.door.decide("deny", by="patient", name="", rel="self", lang="en", t=NOW))
+        )
+        assert await old.answers(6) == []
+        assert tuple(await s.send(tid)) == tuple(row)
+    notice = await s.db.run(lambda con: notice_view(con, tid, s.vault, "https://page", ""))
+    q, pin = read_link(notice.link)[1], notice.pin
+    asked = await (paper := Handset(s, tid, q, pin)).ask()
+    assert asked.decided is not None
+    assert (asked.state, asked.decided.d) == ("RELEASED", "staff")
+    assert (await paper.stop()).state == "REVOKED"
 
 
 async def test_a_no_is_final_and_what_follows_is_what_the_ladder_names(staff: Staff) -> None:

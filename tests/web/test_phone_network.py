@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -204,24 +203,6 @@ async def test_a_tab_that_is_lost_after_the_answer(hospital: MakeHospital, phone
     await shows(page, "used")
     assert "The answer was yes, " in await page.inner_text("main")
     assert h.wishes.qsize() == 1
-
-
-@pytest.mark.parametrize(("button", "state"), [("", "ask"), ("Yes", "released"), ("No", "denied")])
-async def test_back_and_forth(button: str, state: str, hospital: MakeHospital, phone: MakePhone) -> None:
-    """Away and back: the page is as it was, or it asks for a scan; never half of either."""
-    h = await hospital()
-    page = await phone(h.link)
-    await enter(page, h.pin)
-    await shows(page, "ask")
-    if button:
-        await page.get_by_role("button", name=button).click()
-    await shows(page, state)
-    await page.goto("about:blank")
-    await page.go_back()
-    await expect(page.locator("body")).to_have_attribute("data-page", re.compile(f"^({state}|again)$"))
-    await page.reload()
-    await shows(page, "again")
-    assert h.wishes.qsize() == bool(button)
 
 
 async def test_another_code_in_the_same_tab(hospital: MakeHospital, phone: MakePhone) -> None:
