@@ -14,6 +14,7 @@ from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
 from tests.web.phone_kit import Hospital, Trips, enter, shows
 from transfer.ids import Digest
+from transfer.links import spoken
 from transfer.mailbox import Decided, Stop
 from transfer.messages import Grant
 from transfer.summary import Declined
@@ -25,7 +26,10 @@ pytestmark = [pytest.mark.peer, pytest.mark.asyncio(loop_scope="session")]
 async def asked(hospital: Hospital, phone: MakePhone, **context: object) -> Page:
     """A phone on which the question stands."""
     page = await phone(hospital.link, **context)
-    await enter(page, hospital.pin)
+    if hospital.door == "voice":
+        await dial(page, hospital.number, spoken(hospital.pin))
+    else:
+        await enter(page, hospital.pin)
     await shows(page, "ask")
     return page
 
@@ -115,10 +119,12 @@ async def test_who_speaks_for_the_patient(hospital: MakeHospital, phone: MakePho
     await shows(page, "released")
 
 
-@pytest.mark.parametrize("d", ["yes", "no"])
-async def test_a_name_that_hides_something(d: str, hospital: MakeHospital, phone: MakePhone) -> None:
+@pytest.mark.parametrize(("door", "d"), [("qr", "yes"), ("qr", "no"), ("voice", "yes")])
+async def test_a_name_that_hides_something(
+    door: str, d: str, hospital: MakeHospital, phone: MakePhone
+) -> None:
     """What is typed or pasted is cleaned and bounded before it is signed; a no asks nobody who they are."""
-    h = await hospital()
+    h = await hospital(door=door)
     page = await asked(h, phone)
     await page.get_by_text("someone else").click()
     if d == "no":
