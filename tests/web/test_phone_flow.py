@@ -13,6 +13,7 @@ from playwright.async_api import Page, expect
 from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
 from tests.web.phone_kit import Hospital, Trips, enter, shows
+from tests.web.test_phone_doors import dial
 from transfer.ids import Digest
 from transfer.links import spoken
 from transfer.mailbox import Decided, Stop
