@@ -388,6 +388,16 @@ async def a_relay(base: Path, clock: StillClock, *cards: str) -> AsyncIterator[s
         await relay.stop()
 
 
+@asynccontextmanager
+async def houses_at_a_relay(base: Path) -> AsyncIterator[tuple[House, House, service.Running]]:
+    """The two hospitals enrolled at a relay of their own, whose data is in `base / "relay"`."""
+    clock = StillClock()
+    async with a_relay(base / "relay", clock) as relay, houses(base, relay.url, clock) as (s, r):
+        for house in (s, r):
+            enroll(base / "relay", house.card, clock=clock)
+        yield s, r, relay
+
+
 async def eventually(look: Any, *signals: Signal) -> Any:
     """What `look` finds once it finds something; asked again after each change."""
     async with asyncio.timeout(PATIENCE):

@@ -12,18 +12,16 @@ import pytest
 
 from clients.gateway.peers import dispatch
 from clients.gateway.peers.relay import SiteEntry
-from relay.enroll import enroll
 from tests.gateway_kit import (
     DAY,
     HOUR,
     NOW,
     Handset,
     House,
-    StillClock,
-    a_relay,
     carry,
     eventually,
     houses,
+    houses_at_a_relay,
     running,
 )
 from transfer import jws
@@ -43,12 +41,8 @@ class Parties:
 
 @pytest.fixture
 async def both(tmp_path: Path) -> AsyncIterator[Parties]:
-    clock = StillClock()
-    data = tmp_path / "relay"
-    async with a_relay(data, clock) as relay, houses(tmp_path, relay.url, clock) as (s, r):
-        for house in (s, r):
-            enroll(data, house.card, clock=clock)
-        yield Parties(s, r, data)
+    async with houses_at_a_relay(tmp_path) as (s, r, _):
+        yield Parties(s, r, tmp_path / "relay")
 
 
 async def queue_of(house: House) -> list[SiteEntry]:

@@ -14,7 +14,7 @@ from clients.gateway.peers.outbox import acknowledged, forget, post
 from clients.gateway.peers.relay import SiteEntry
 from relay import service
 from relay.enroll import enroll
-from tests.gateway_kit import DAY, NOW, House, StillClock, a_relay, eventually, houses, running
+from tests.gateway_kit import DAY, NOW, House, eventually, houses_at_a_relay, running
 from transfer.encoding import sha256
 from transfer.ids import Cid, MailboxId, RunId, Tid
 from transfer.mailbox import Hello, Tombstone
@@ -55,12 +55,8 @@ class Parties:
 
 @pytest.fixture
 async def both(tmp_path: Path) -> AsyncIterator[Parties]:
-    clock = StillClock()
-    data = tmp_path / "relay"
-    async with a_relay(data, clock) as relay, houses(tmp_path, relay.url, clock) as (s, r):
-        for house in (s, r):
-            enroll(data, house.card, clock=clock)
-        yield Parties(s, r, relay, data)
+    async with houses_at_a_relay(tmp_path) as (s, r, relay):
+        yield Parties(s, r, relay, tmp_path / "relay")
 
 
 def letter(house: House, text: bytes = b"1") -> str:

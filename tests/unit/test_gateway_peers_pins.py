@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from clients.gateway.errors import AbsentError, RelayDownError
-from relay.enroll import enroll
-from tests.gateway_kit import DAY, HOUR, NOW, House, StillClock, a_relay, houses
+from tests.gateway_kit import DAY, HOUR, NOW, House, a_relay, houses, houses_at_a_relay
 from transfer.errors import PeerError
 from transfer.ids import Kid
 from transfer.messages import Prekey, sign_message
@@ -18,11 +17,7 @@ from transfer.prekeys import DELETE_AFTER, LIFE, PrekeyPair, read_prekey
 
 @pytest.fixture
 async def both(tmp_path: Path) -> AsyncIterator[tuple[House, House]]:
-    clock = StillClock()
-    data = tmp_path / "relay"
-    async with a_relay(data, clock) as relay, houses(tmp_path, relay.url, clock) as (s, r):
-        for house in (s, r):
-            enroll(data, house.card, clock=clock)
+    async with houses_at_a_relay(tmp_path) as (s, r, _):
         yield s, r
 
 

@@ -13,8 +13,7 @@ from clients.gateway.clock import system_random
 from clients.gateway.errors import ConfigError, GatewayError, RelayDownError
 from clients.gateway.peers import relay as module
 from clients.gateway.peers.relay import RelayClient, RelayRefusal, slot_path, tls_context
-from relay.enroll import enroll
-from tests.gateway_kit import NOW, House, StillClock, a_relay, houses
+from tests.gateway_kit import NOW, House, StillClock, houses, houses_at_a_relay
 from tests.wire import listening
 from transfer.ids import Cid, MailboxId, RunId, SiteId, Tid
 from transfer.mailbox import Hello
@@ -28,11 +27,7 @@ CT = bytes(2**16 + 40)
 
 @pytest.fixture
 async def both(tmp_path: Path) -> AsyncIterator[tuple[House, House]]:
-    clock = StillClock()
-    data = tmp_path / "relay"
-    async with a_relay(data, clock) as relay, houses(tmp_path, relay.url, clock) as (s, r):
-        for house in (s, r):
-            enroll(data, house.card, clock=clock)
+    async with houses_at_a_relay(tmp_path) as (s, r, _):
         yield s, r
 
 

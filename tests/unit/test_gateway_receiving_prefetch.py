@@ -13,8 +13,7 @@ from clients.gateway.errors import DiskFullError
 from clients.gateway.peers.relay import PackLine, PackList
 from clients.gateway.receiving import prefetch as module
 from clients.gateway.receiving.prefetch import Prefetch
-from relay.enroll import enroll
-from tests.gateway_kit import House, StillClock, a_relay, eventually, houses, running
+from tests.gateway_kit import House, eventually, houses_at_a_relay, running
 from transfer import jws
 from transfer.ids import Cid, Tid
 from transfer.messages import Close, sign_message
@@ -83,12 +82,8 @@ class Party:
 
 @pytest.fixture
 async def party(tmp_path: Path) -> AsyncIterator[Party]:
-    clock = StillClock()
-    data = tmp_path / "relay"
-    async with a_relay(data, clock) as relay, houses(tmp_path, relay.url, clock) as (s, r):
-        for house in (s, r):
-            enroll(data, house.card, clock=clock)
-        yield Party(s, r, data)
+    async with houses_at_a_relay(tmp_path) as (s, r, _):
+        yield Party(s, r, tmp_path / "relay")
 
 
 async def test_packs_come_before_the_yes(party: Party) -> None:
