@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clients.gateway.meter import Meter
+from clients.gateway.sending.codes import LockedDoorError
 from clients.gateway.sending.view import SENTENCES, send_view, sentence_of, study_view
 from clients.gateway.views import TransferView
 from tests.gateway_kit import HOUR, NOW, Handset, House, houses
@@ -17,6 +18,7 @@ from transfer.ids import Cid, Digest, Tid
 from transfer.links import read_link
 from transfer.messages import Receipt, sign_message
 from transfer.states import SENDER
+from transfer.tries import RUNS_EVER
 
 PAGE = "https://relay.example"
 
@@ -93,6 +95,22 @@ async def test_tries_and_lock(p: Parties) -> None:
         view = await p.view()
         assert (view.tries_left, view.locked) == (left, left == 0)
     assert (view.why, view.sentence) == ("locked", SENTENCES["locked"])
+
+
+async def test_a_code_that_answers_no_more_phones_says_so(p: Parties) -> None:
+    """Each begins a run and goes; tries are left, and yet nobody comes in."""
+    await p.s.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?) INSERT INTO tries (run, tid, mailbox,"
+        " state, at, vp) SELECT randomblob(16), ?, x'00', 'open', 0, x'00' FROM n",
+        RUNS_EVER, p.tid,
+    )  # fmt: skip
+    view = await p.view()
+    assert (view.locked, view.why, view.sentence) == (True, "crowded", SENTENCES["crowded"])
+    with pytest.raises(LockedDoorError):
+        await p.s.offers.switch(p.tid, "voice", "", "clerk")
+    await p.s.offers.reopen(p.tid, "clerk")
+    assert not (await p.view()).locked
+    await (await Handset.scan(p.s, p.tid)).ask()
 
 
 async def test_the_check_code_is_the_phone_s(p: Parties) -> None:

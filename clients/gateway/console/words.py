@@ -166,7 +166,7 @@ ASKED: Final = StateWords(
 )
 FOLLOWS: Final = StateWords("More on its way", "busy", 1, "It follows by itself, under the same yes.")
 LOCKED: Final = StateWords(
-    "Locked", "bad", 2, "Too many wrong PINs. Re-open it to get a new QR code and PIN."
+    "Locked", "bad", 2, "Too many wrong PINs, or too many phones. Re-open it to get a new QR code and PIN."
 )
 UNKNOWN: Final = StateWords("Unknown", "ended", 0, "Reload this page.")
 STEPS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -16,7 +16,8 @@ import msgspec
 from clients.gateway.peers.relay import RelayFullError
 from clients.gateway.receiving.identity import WAITS
 from clients.gateway.rooms import Rooms
-from clients.gateway.sending.codes import tries_left
+from clients.gateway.sending.codes import locked_by
+from clients.gateway.sending.view import SENTENCES
 from clients.gateway.store.database import Con, one, value
 from transfer.ids import Cid
 from transfer.messages import Offer, peek
@@ -149,8 +150,8 @@ def _upload(con: Con, row: sqlite3.Row, facts: Facts) -> Standing | None:
 
 
 def _phone(con: Con, row: sqlite3.Row, facts: Facts) -> Standing:
-    if tries_left(con, row) == 0:
-        return Standing("Too many wrong PINs. Re-open the transfer to get a new code and PIN.", wrong=True)
+    if locked := locked_by(con, row):
+        return Standing(SENTENCES[locked], wrong=True)
     if row["pin_sealed"] is None and row["kind"] != "add":
         return Standing(
             "No code is open. Choose a way to answer at the desk, and a new code is made.", wrong=True

@@ -13,6 +13,7 @@ gives no try back: tries are counted for the life of the transfer. A mailbox's n
 from __future__ import annotations
 
 import sqlite3
+from typing import Literal
 
 import msgspec
 
@@ -96,7 +97,7 @@ class Codes(Ends):
             step(SENDER, row["state"], "switch")
             if row["kind"] == "add":
                 raise StateError  # it follows a yes that was given, and asks nobody
-            if tries_left(con, row) == 0:
+            if locked_by(con, row):
                 raise LockedDoorError
             if door == "voice" and tries_left(con, row, voice=True) == 0:
                 raise TooFewTriesError
@@ -206,7 +207,7 @@ class Codes(Ends):
 
 
 class LockedDoorError(GatewayError):
-    """Too many wrong tries were made here. Re-open the transfer for a new code and new tries; then change the door."""
+    """Too many codes were tried here. Re-open the transfer for a new code and new tries; then change the door."""
 
     code = "locked"
 
@@ -221,3 +222,13 @@ def tries_left(con: Con, row: sqlite3.Row, *, voice: bool = False) -> int:
     """Wrong codes that may still be typed for a transfer, over all its codes; `voice`: if the voice door were used."""
     spent = value(con, "SELECT count(*) FROM tries WHERE tid=? AND state='spent'", (row["tid"],))
     return tries.left(spent, row["reopens"], voice=voice or bool(row["voice"]))
+
+
+def locked_by(con: Con, row: sqlite3.Row) -> Literal["", "locked", "crowded"]:
+    """Why no code of a transfer leads to its question until staff re-open it: no try is left, or so many phones came
+    that no more are answered (protocol s. 4); "" where one does.
+    """
+    if tries_left(con, row) == 0:
+        return "locked"
+    ever = value(con, "SELECT count(*) FROM tries WHERE tid=?", (row["tid"],))
+    return "" if tries.may_start(0, ever, row["reopens"]) else "crowded"

@@ -11,7 +11,7 @@ from clients.gateway.meter import Meter
 from clients.gateway.peers.relay import hello_path
 from clients.gateway.sending import completeness, prepared
 from clients.gateway.sending.additions import CLOSED, ELSEWHERE, additions_of
-from clients.gateway.sending.codes import tries_left
+from clients.gateway.sending.codes import locked_by, tries_left
 from clients.gateway.sending.diversion import successor_of
 from clients.gateway.sending.notes import notes_of
 from clients.gateway.sending.offering import alternates_of
@@ -43,6 +43,8 @@ SENTENCES = {
     "code-over": "The time of this code is over. Who has the question on their screen can still answer it.",
     "no-code": "No code is open. Choose a way to answer, and a new code is made.",
     "locked": "Too many wrong PINs. Re-open the transfer to get a new code and PIN.",
+    "crowded": "Too many phones came by this code, and no more are answered. Re-open the transfer to get a new code and"
+    " PIN.",
     "kid-unknown": "The destination changed its key. Stop this transfer and send the study again.",
     "clock": "The clocks of the two sites differ by more than ten minutes. Set the clock, then send again.",
     "staff": "Staff decided in the patient's place. The images are on their way into the destination's PACS.",
@@ -118,13 +120,13 @@ def send_view(
     assert packs is not None
     left = tries_left(con, row)
     offered, receipt = row["state"] == "OFFERED", peek(Receipt, row["receipt"]) if row["receipt"] else None
-    locked = offered and left == 0
+    locked = locked_by(con, row) if offered else ""
     items = value(con, "SELECT count(*) FROM items WHERE cid=?", (cid,))
     spool = one(con, "SELECT ended, unsent FROM spools WHERE cid=?", (cid,))
     ended, unsent = (spool["ended"], spool["unsent"]) if spool else (0, 0)
     meter = meters.get(cid)
     moving = row["state"] in OPEN_SENDER and packs["moved"] < packs["bytes"]
-    why = "locked" if locked else row["why"]
+    why = locked or row["why"]
     said = why or ("staff" if row["state"] == "RELEASED" and row["decision"] == "staff" else "")
     said = said or ("addition" if row["kind"] == "add" and row["state"] == "PREPARING" else "")
     after = successor_of(con, row) if row["kind"] != "add" else None
@@ -136,7 +138,7 @@ def send_view(
         expires_at=row["exp"], ended_at=row["ended_at"],
         codes=value(con, "SELECT count(*) FROM codes WHERE tid=?", (tid,)),
         **_code(con, row, vault, page),
-        check=row["check_code"], tries_left=left, locked=locked, reopens_left=tries.REOPENS - row["reopens"],
+        check=row["check_code"], tries_left=left, locked=bool(locked), reopens_left=tries.REOPENS - row["reopens"],
         joined_at=row["joined_at"], decided_at=row["decided_at"], **decided(vault, row["grant_sealed"]),
         released_at=row["decided_at"] if row["release"] else 0, first_stored_at=0, bytes=packs["bytes"],
         moved=packs["moved"], speed=meter.speed() if meter and moving else 0.0,
