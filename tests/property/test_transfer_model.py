@@ -1,14 +1,14 @@
 """S, R, phones and a lying relay, driven at random, with the real protocol code (see `tests.transfer_world`).
 
 The relay drops, repeats, reorders, swaps between two transfers and invents; S and R crash; their clocks differ;
-strangers who photographed the QR guess PINs. After every step the promises of docs/spec/protocol.md must hold
-(`World.check`). `make soak` plays ten thousand of these days (`RUNS=n` for another number).
+strangers who photographed the QR, or know a number, guess codes; the desk changes the door while phones are at it.
+After every step the promises of docs/spec/protocol.md must hold (`World.check`), and in the end everybody can get to
+one (`World.finish`). `make soak` plays ten thousand of these days (`RUNS=n` for another number).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.transfer_kit import OTHER, PAIR, R, S, fixed
-from tests.transfer_world.receiver import Receiver
-from tests.transfer_world.sender import Send, Sender
+from tests.transfer_world.phone import Phone, another
+from tests.transfer_world.send import Code, Send
 from tests.transfer_world.wire import Letter, Pack, Post
-from tests.transfer_world.world import Tab, World
+from tests.transfer_world.world import World
 from transfer import jws
 from transfer.encoding import b64
-from transfer.ids import BlobKey, ContentKey, PublicKey
-from transfer.messages import Close, Receipt, Release, encode, peek, sign_message
-from transfer.release import Pin
+from transfer.errors import HeaderError
+from transfer.ids import BlobKey, PublicKey
+from transfer.links import PATHS, Door, spoken
+from transfer.messages import Close, Receipt, Release, sign_message
 
 _RUNS = int(os.environ.get("RUNS", "10000")) if os.environ.get("SOAK") else 200
 PINS = [(), ("attest",), ("attest", "override")]
@@ -45,28 +46,115 @@ class Transfers(RuleBasedStateMachine):
     def _one(self, heap: list[Any], pick: int) -> Any:
         return heap[pick % len(heap)]
 
-    @rule(pick=PICK, right=st.sampled_from([True, True, False]), online=st.booleans())
-    def scan(self, pick: int, right: bool, online: bool) -> None:
-        """Somebody opens the link; `online`: and the network is good until they see the question."""
-        row = self._one(self.w.rows, pick)
-        if any(mb == row.mb for mb, _ in self.w.relay.hellos):
-            self.w.scan(row, row.pin if right else "999999")
-            if online:
-                self.w.settle()
+    def _code(self, row: Send, pick: int) -> Code:
+        """The code that the desk has now, or one of those before it."""
+        return row.code if pick % 3 else self._one(row.codes, pick // 3)
 
-    @rule(pick=PICK, guesses=st.integers(1, 12))
-    def a_stranger_guesses(self, pick: int, guesses: int) -> None:
-        """With a photo of the QR, one guess after another."""
-        row = self._one(self.w.rows, pick)
-        if any(mb == row.mb for mb, _ in self.w.relay.hellos):
-            for _ in range(guesses):
-                self.w.scan(row, "999999")
-                self.w.settle()
+    def _knock(self, row: Send, code: Code, right: bool) -> None:
+        """Somebody comes, where the relay knows of that mailbox."""
+        if self.w.says(code.mb):
+            self.w.come(row, code, right=right)
 
-    @rule(pick=PICK, lie=PICK)
-    def scan_under_a_lie(self, pick: int, lie: int) -> None:
+    @rule(pick=PICK, which=PICK, right=st.sampled_from([True, True, False]), online=st.booleans())
+    def come(self, pick: int, which: int, right: bool, online: bool) -> None:
+        """Somebody opens a page; `online`: and the network is good until they see the question."""
         row = self._one(self.w.rows, pick)
-        self.w.scan(row, row.pin, self._one(self.w.relay.hellos, lie)[1])
+        self._knock(row, self._code(row, which), right)
+        if online:
+            self.w.settle()
+
+    @rule(pick=PICK, which=PICK, guesses=st.integers(1, 12))
+    def a_stranger_guesses(self, pick: int, which: int, guesses: int) -> None:
+        """With a photo of a QR, or a number: one guess after another."""
+        row = self._one(self.w.rows, pick)
+        for _ in range(guesses):
+            self._knock(row, self._code(row, which), right=False)
+            self.w.settle()
+
+    @rule(pick=PICK, which=PICK, lie=PICK, own=st.booleans())
+    def come_under_a_lie(self, pick: int, which: int, lie: int, own: bool) -> None:
+        """The relay shows what another mailbox says, or what this one said before."""
+        row = self._one(self.w.rows, pick)
+        code = self._code(row, which)
+        lies = self.w.says(code.mb) if own else [body for _, body in self.w.relay.hellos]
+        if lies:
+            self.w.come(row, code, hello=self._one(lies, lie))
+
+    @rule(pick=PICK, at=st.integers(0, 8), by=st.integers(1, 9))
+    def a_slip_at_the_telephone(self, pick: int, at: int, by: int) -> None:
+        """One digit is heard wrong: nothing leaves the page."""
+        row = self._one(self.w.rows, pick)
+        if row.code.door == "voice":
+            told = spoken(row.code.pin)
+            with pytest.raises(HeaderError):
+                Phone(row.tid, row.code, told[:at] + another(told[at], by) + told[at + 1 :], self.w.random)
+
+    # the desk's doors
+
+    @rule()
+    def a_phone_shows_its_code(self) -> None:
+        self.w.show()
+
+    @rule(pick=PICK, door=st.sampled_from([*PATHS, "scan"]), text=PICK, rubbish=st.integers(0, 11))
+    def staff_switch(self, pick: int, door: Door, text: int, rubbish: int) -> None:
+        """A code of a phone that may be another's, an old one, or none at all."""
+        row = self._one(self.w.rows, pick)
+        texts = self.w.rubbish(row)
+        self.w.switch(
+            row, door, texts[rubbish] if rubbish < len(texts) else self._one(self.w.shown or texts, text)
+        )
+
+    @rule(pick=PICK)
+    def a_letter_of_an_old_code_under_the_new_name(self, pick: int) -> None:
+        """Whoever came by an old code, or the relay, goes on where the desk is now."""
+        codes = {code.mb: row.code.mb for row in self.w.rows for code in row.codes[:-1]}
+        if late := [letter for letter in self.w.relay.letters if letter.mb in codes and letter.slot % 2]:
+            letter = self._one(late, pick)
+            self.w.deliver(letter._replace(mb=codes[letter.mb]))
+
+    @rule(
+        pick=PICK, door=st.sampled_from([*PATHS]), rounds=st.integers(0, 5), crash=st.booleans(), lie=st.booleans(),
+        d=st.lists(st.sampled_from(["approve", "deny"]), min_size=3, max_size=3),
+    )  # fmt: skip
+    def two_phones_at_two_doors(
+        self, pick: int, door: Door, rounds: int, crash: bool, lie: bool, d: list[str]
+    ) -> None:
+        """The desk changes the door while somebody is at the old one, anywhere between m1 and their answer; `lie`: what
+        they sent last comes late, under the new mailbox's name.
+        """
+        row = self._one(self.w.rows, pick)
+        self.w.settle()
+        first = self.w.come(row)
+        for _ in range(rounds):
+            self.w.round()
+        if rounds == 5 and first.door.state == "ASKED":
+            self.w.decide(first, d[0])
+        self.w.show()
+        self.w.switch(row, door, self.w.shown[-1])
+        if crash:
+            self.w.s.crash()
+        self.w.flush()
+        second = self.w.come(row)
+        if lie and first.last is not None:
+            self.w.deliver(first.last._replace(mb=row.code.mb))
+        self.w.settle()
+        for phone, answer in ((first, d[1]), (second, d[2])):
+            if phone.door.state == "ASKED":
+                self.w.decide(phone, answer)
+
+    @rule(pick=PICK, before=st.sampled_from([0, 540, 599, 600]), after=st.sampled_from([1, 59, 60, 120, 660]))
+    def a_number_runs_out(self, pick: int, before: int, after: int) -> None:
+        """Ten minutes at the telephone: somebody may come in them, at their end or too late."""
+        row = self._one(self.w.rows, pick)
+        if self.w.switch(row, "voice"):
+            self.w.flush()
+            self.w.tick(before)
+            self.w.come(row)
+            self.w.round()
+            self.w.tick(after)
+            self.w.settle()
+
+    # the wire
 
     @rule()
     def everything_arrives(self) -> None:
@@ -123,11 +211,9 @@ class Transfers(RuleBasedStateMachine):
             )  # fmt: skip
             for key in (OTHER.key, S.key):
                 self.w.s.post(sign_message(lie, key))
-        elif kind == "m5" and self.w.tabs:
-            tab = self._one(self.w.tabs, pick)
-            self.w.to_site(
-                Letter(5, tab.mb, tab.door.run, b'{"v":1,"box":"%s"}' % b64(fixed("box", 60)).encode())
-            )
+        elif kind == "m5" and self.w.phones:
+            phone = self._one([*self.w.phones.values()], pick)
+            self.w.to_site(phone.say(5, b'{"v":1,"box":"%s"}' % b64(fixed("box", 60)).encode()))
         else:
             close = Close(
                 v=1, tid=row.tid, offer=h, state="DENIED" if kind == "close-S" else "DECLINED", why="", iat=0
@@ -139,26 +225,27 @@ class Transfers(RuleBasedStateMachine):
         """From the scan to the answer in one go; `online`: and the answer arrives at once."""
         row = self._one(self.w.rows, pick)
         self.w.settle()
-        tab = self.w.scan(row, row.pin)
+        phone = self.w.come(row)
         self.w.settle()
-        if tab.door.state == "ASKED":
-            self.w.decide(tab, d)
+        if phone.door.state == "ASKED":
+            self.w.decide(phone, d)
         if online:
             self.w.settle()
 
-    def _tabs(self, *states: str) -> list[Tab]:
-        return [tab for tab in self.w.tabs if tab.door.state in states]
+    def _phones(self, *states: str) -> list[Phone]:
+        return [phone for phone in self.w.phones.values() if phone.door.state in states]
 
     @rule(pick=PICK, d=st.sampled_from(["approve", "approve", "approve", "deny"]))
     def decide(self, pick: int, d: str) -> None:
-        if asked := self._tabs("ASKED"):
+        if asked := self._phones("ASKED"):
             self.w.decide(self._one(asked, pick), d)
 
     @rule(pick=PICK)
     def stop_sharing(self, pick: int) -> None:
-        if tabs := self._tabs("ASKED", "DECIDED"):
-            tab: Tab = self._one(tabs, pick)
-            self.w.relay.letters.append(tab.say(5, encode(tab.door.stop())))
+        if phones := self._phones("ASKED", "DECIDED"):
+            self.w.relay.letters.append(self._one(phones, pick).wish_to_stop())
+
+    # the rest of the world
 
     @rule(who=st.sampled_from(["S", "R", "R2"]))
     def crash(self, who: str) -> None:
@@ -168,12 +255,9 @@ class Transfers(RuleBasedStateMachine):
     def crash_after_the_next_try_is_spent(self) -> None:
         self.w.s.crash_after_spending = True
 
-    @rule(seconds=st.sampled_from([1, 1, 60, 60, 600, 600, 3600, 7100, 50 * 3600]))
+    @rule(seconds=st.sampled_from([1, 1, 60, 60, 540, 600, 600, 3600, 7100, 50 * 3600]))
     def time_passes(self, seconds: int) -> None:
-        self.w.now += seconds
-        self.w.s.tick()
-        self.w.r.tick()
-        self.w.r2.tick()
+        self.w.tick(seconds)
 
     @rule(pick=PICK, sure=st.integers(0, 3))
     def staff_stop(self, pick: int, sure: int) -> None:
@@ -211,299 +295,15 @@ class Transfers(RuleBasedStateMachine):
         if hasattr(self, "w"):
             self.w.check()
 
+    def teardown(self) -> None:
+        """Whatever happened: nobody is stranded."""
+        if hasattr(self, "w"):
+            self.w.finish()
+            self.w.check()
+
 
 TestTransfers = pytest.mark.timeout(7200 if os.environ.get("SOAK") else 180)(Transfers.TestCase)
 TestTransfers.settings = settings(
     max_examples=_RUNS, stateful_step_count=50, deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
-
-
-# The same world by hand: that good days end well, and that the promises notice when a party breaks its word.
-
-
-def _yes(world: World, n: int = 0, d: str = "approve") -> Tab:
-    world.settle()
-    tab = world.scan(world.rows[n], world.rows[n].pin)
-    world.settle()
-    world.decide(tab, d)
-    world.settle()
-    return tab
-
-
-def test_a_good_day_ends_complete_and_again_changes_nothing() -> None:
-    world = World()
-    _yes(world)
-    for _ in range(2):
-        assert world.rows[0].state == world.r.rows[world.rows[0].tid].state == "COMPLETE"
-        assert world.rows[1].state == "OFFERED"
-        for letter in reversed([*world.relay.letters]):
-            world.deliver(letter)
-        for post in reversed([*world.relay.posts]):
-            world.deliver_post(post)
-        world.settle()
-        world.check()
-
-
-def _without_packs(world: World) -> list[Pack]:
-    """Takes the packs off the wire, so that nobody can be done; they are given back with `spread`."""
-    packs, world.relay.packs = world.relay.packs, []
-    return packs
-
-
-def _state_at(world: World, row: Send) -> str:
-    return (world.r if row.to == "R" else world.r2).rows[row.tid].state
-
-
-def test_before_the_answer_an_old_yes_follows_to_a_place_that_it_named() -> None:
-    world = World()
-    world.settle()
-    tab = world.scan(world.rows[0], world.rows[0].pin)
-    world.settle()
-    assert not world.s.divert(world.rows[0], "R2"), "a byte was sealed again"
-    world.settle()
-    assert world.rows[0].state == "OFFERED"
-    world.decide(tab, "approve")
-    world.settle()
-    parent, child = world.rows[0], world.rows[-1]
-    assert (parent.state, child.state) == ("DIVERTED", "COMPLETE")
-    assert (_state_at(world, parent), _state_at(world, child)) == ("DIVERTED", "COMPLETE")
-    assert not parent.release
-    world.check()
-
-
-def test_before_the_answer_a_place_that_nobody_named_is_asked_about_anew() -> None:
-    world = World()
-    world.settle()
-    assert not world.s.divert(world.rows[1], "R2")
-    late = world.scan(world.rows[1], world.rows[1].pin)
-    world.settle()
-    assert (world.rows[1].state, late.asked) == ("DIVERTED", None), (
-        "the old question still opens the old place"
-    )
-    assert not world.r2.openings
-    _yes(world, 2)
-    assert (world.rows[2].state, _state_at(world, world.rows[1])) == ("COMPLETE", "DIVERTED")
-    world.check()
-
-
-@pytest.mark.parametrize(("n", "asked"), [(0, False), (1, True)])
-def test_in_mid_delivery_the_first_place_stops_once_the_second_has_its_release(n: int, asked: bool) -> None:
-    world = World()
-    packs = _without_packs(world)
-    _yes(world, n)
-    assert world.rows[n].state == "RELEASED"
-    fresh = world.s.divert(world.rows[n], "R2")
-    assert fresh
-    assert not {pack.cid for pack in fresh} & {pack.cid for pack in packs}, "R could read on"
-    assert not world.s.divert(world.rows[n], "R2"), "twice"
-    world.spread(fresh)
-    world.settle()
-    if asked:
-        assert world.rows[n].state == "RELEASED"
-        _yes(world, 2)
-    assert (world.rows[n].state, _state_at(world, world.rows[n])) == ("DIVERTED", "DIVERTED")
-    assert world.rows[-1].state == _state_at(world, world.rows[-1]) == "COMPLETE"
-    world.check()
-
-
-def test_what_is_complete_is_not_diverted_and_what_comes_late_leaves_it_complete() -> None:
-    world = World()
-    _yes(world)
-    assert not world.s.divert(world.rows[0], "R2")
-    world.now += 3600
-    world.spread(world.s.add(world.rows[0]))
-    world.settle()
-    world.now += 1
-    world.spread(world.s.add(world.rows[0]))
-    world.settle()
-    assert [row.state for row in world.rows] == ["COMPLETE", "OFFERED", "COMPLETE", "OFFERED"]
-    assert world.r.rows[world.rows[2].tid].delivered == {0: b"late"}
-    world.check()
-
-
-def test_a_no_and_a_stop_reach_what_was_diverted() -> None:
-    world = World()
-    world.settle()
-    world.s.divert(world.rows[0], "R2")
-    _yes(world, d="deny")
-    assert [world.rows[n].state for n in (0, 2)] == ["DENIED", "DENIED"]
-    world = World()
-    _without_packs(world)
-    tab = _yes(world)
-    world.s.divert(world.rows[0], "R2")
-    world.settle()
-    world.relay.letters.append(tab.say(5, encode(tab.door.stop())))
-    world.settle()
-    assert [world.rows[n].state for n in (0, 2)] == ["DIVERTED", "REVOKED"]
-    assert _state_at(world, world.rows[2]) == "REVOKED"
-    world.check()
-
-
-def test_a_wish_to_stop_after_the_end_takes_nothing_back() -> None:
-    world = World()
-    tab = _yes(world)
-    assert world.rows[0].state == "COMPLETE"
-    world.relay.letters.append(tab.say(5, encode(tab.door.stop())))
-    world.settle()
-    assert (world.rows[0].state, _state_at(world, world.rows[0])) == ("COMPLETE", "COMPLETE")
-    world.check()
-
-
-def test_a_no_is_final() -> None:
-    world = World()
-    _yes(world, d="deny")
-    _yes(world, d="approve")
-    assert world.rows[0].state == world.r.rows[world.rows[0].tid].state == "DENIED"
-    world.check()
-
-
-@pytest.mark.parametrize("kind", ["attest", "override"])
-def test_staff_s_word_opens_where_r_allows_it_and_never_after_a_no(
-    kind: Literal["attest", "override"],
-) -> None:
-    world = World(allow=(kind,))
-    world.settle()
-    row = world.rows[0]
-    world.staff_decide(row, kind)
-    world.settle()
-    assert row.state == world.r.rows[row.tid].state == "COMPLETE"
-    _yes(world, 1, "deny")
-    world.staff_decide(world.rows[1], kind)
-    world.settle()
-    assert world.rows[1].state == world.r.rows[world.rows[1].tid].state == "DENIED"
-    world.check()
-
-
-def test_staff_s_word_is_declined_where_r_does_not_allow_it() -> None:
-    world = World(allow=("attest",))
-    world.settle()
-    row = world.rows[0]
-    world.staff_decide(row, "override")
-    world.settle()
-    assert world.r.rows[row.tid].state == "DECLINED"
-    assert (row.state, row.key) == ("PARTIAL", None)
-    world.check()
-
-
-def test_five_guesses_lock_and_a_new_code_opens_again() -> None:
-    world = World()
-    world.settle()
-    row = world.rows[0]
-    for _ in range(7):
-        world.scan(row, "999999")
-        world.settle()
-    assert (world.s.wrong[row.tid], row.spent) == (5, 5)
-    assert world.scan(row, row.pin).door.state == "STARTED"
-    world.settle()
-    assert all(tab.asked is None for tab in world.tabs)
-    world.s.reopen(row)
-    _yes(world)
-    assert row.state == "COMPLETE"
-    world.check()
-
-
-class _ForgetsTries(Sender):
-    def crash(self) -> None:
-        super().crash()
-        for row in self.rows.values():
-            row.runs.clear()
-
-
-class _ForgetsUsed(Receiver):
-    def crash(self) -> None:
-        self.used.clear()
-        for row in self.rows.values():
-            row.state = "SEEN"
-
-
-class _ForgetsTheNo(Sender):
-    def staff_decide(self, row: Send, kind: Literal["attest", "override"]) -> None:
-        row.state, row.key = "OFFERED", ContentKey(bytes(32))
-        super().staff_decide(row, kind)
-
-
-class _AllowsAll(Receiver):
-    def post(self, text: str) -> None:
-        self.pin = Pin(S.site, attest=True, override=True)
-        super().post(text)
-
-
-class _TrustsReceipts(Sender):
-    def _receipt(self, text: str) -> None:
-        row = self.rows[peek(Receipt, text).tid]
-        row.receipt, row.key, row.state = text, None, "COMPLETE"
-
-
-class _LeavesTheFirst(Sender):
-    def _end(self, row: Send, event: str) -> None:
-        if event != "divert":
-            super()._end(row, event)
-
-
-def _in_mid_delivery(world: World) -> None:
-    _without_packs(world)
-    _yes(world)
-    world.s.divert(world.rows[0], "R2")
-    world.spread([])
-    world.settle()
-
-
-def _guess(world: World) -> None:
-    world.settle()
-    for n in range(6):
-        if n == 5:
-            world.s.crash()
-        world.scan(world.rows[0], "999999")
-        world.settle()
-
-
-def _replay(world: World) -> None:
-    _yes(world)
-    world.r.crash()
-    for post in list(world.relay.posts):
-        world.deliver_post(post)
-
-
-def _attest_after_no(world: World) -> None:
-    _yes(world, d="deny")
-    world.staff_decide(world.rows[0], "attest")
-
-
-def _override(world: World) -> None:
-    world.settle()
-    world.staff_decide(world.rows[0], "override")
-    world.settle()
-
-
-def _invent(world: World) -> None:
-    row = world.rows[0]
-    lie = Receipt(
-        v=1, tid=row.tid, offer=jws.digest(row.offer), grant=jws.digest(row.offer), manifest=min(row.manifests),
-        state="COMPLETE", proof="store", gaps=[], iat=world.now,
-    )  # fmt: skip
-    world.s.post(sign_message(lie, OTHER.key))
-
-
-@pytest.mark.parametrize(
-    ("broken", "day"),
-    [
-        ({"sender": _ForgetsTries}, _guess),
-        ({"receiver": _ForgetsUsed}, _replay),
-        ({"sender": _ForgetsTheNo}, _attest_after_no),
-        ({"receiver": _AllowsAll}, _override),
-        ({"sender": _TrustsReceipts}, _invent),
-        ({"sender": _LeavesTheFirst}, _in_mid_delivery),
-    ],
-)
-def test_the_promises_notice_a_party_that_breaks_its_word(
-    broken: dict[str, Any], day: Callable[[World], None]
-) -> None:
-    """Models X10 and X08, and the tries of section 4: what the model would be worth without its checks."""
-    honest = World()
-    day(honest)
-    honest.check()
-    world = World(**broken)
-    day(world)
-    with pytest.raises(AssertionError):
-        world.check()

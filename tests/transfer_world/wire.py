@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from transfer.ids import Cid, MailboxId, RunId
+from transfer.ids import Cid, Mailbox, RunId
 from transfer.packs import Kind
 
 
@@ -13,7 +13,7 @@ class Letter(NamedTuple):
     """One body in a mailbox."""
 
     slot: int
-    mb: MailboxId
+    mb: Mailbox
     run: RunId
     body: bytes
 
@@ -41,4 +41,4 @@ class Relay:
     letters: list[Letter] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)
     packs: list[Pack] = field(default_factory=list)
-    hellos: list[tuple[MailboxId, bytes]] = field(default_factory=list)
+    hellos: list[tuple[Mailbox, bytes]] = field(default_factory=list)

@@ -1,37 +1,35 @@
-"""The four parties together: phones and their owners, the heap between all of them, and what must always hold."""
+"""The four parties together: phones and their owners, the heap between all of them, and what really happened."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from tests.transfer_kit import NOW, PAIR, PAIR2, R2, S, stream
+from tests.transfer_world.doors import Crash
+from tests.transfer_world.phone import PAGE, Phone
+from tests.transfer_world.promises import Promises
 from tests.transfer_world.receiver import Receiver
-from tests.transfer_world.sender import Crash, Send, Sender
+from tests.transfer_world.send import Code, Send
+from tests.transfer_world.sender import Sender
 from tests.transfer_world.wire import Letter, Pack, Post, Relay
 from transfer import jws, tries
-from transfer.door import Asked, PhoneDoor
-from transfer.encoding import b64
-from transfer.errors import LocalError, PeerError
-from transfer.ids import ContentKey, Digest, PublicKey, Tid
-from transfer.links import mailbox_of
-from transfer.messages import Offer, Receipt, Release, encode, name_of, peek
+from transfer.errors import LocalError, TransferError
+from transfer.ids import ContentKey, Digest, Mailbox, PublicKey, RunId, Tid
+from transfer.links import Door, make_address, make_link, make_scan
+from transfer.messages import Close, encode, name_of, peek
 from transfer.release import NO_RUN, Pin
-from transfer.states import TERMINAL
 
-
-class Tab:
-    """A phone page, and what its owner means to do."""
-
-    def __init__(self, row: Send, code: str, random: Callable[[int], bytes]) -> None:
-        self.tid, self.mb, self.knows = row.tid, mailbox_of(row.q), code == row.pin
-        self.door = PhoneDoor(row.q, code, random)
-        self.asked: Asked | None = None
-        self.sent: list[Letter] = []
-
-    def say(self, slot: int, body: bytes) -> Letter:
-        self.sent.append(Letter(slot, self.mb, self.door.run, body))
-        return self.sent[-1]
+ENDS = {
+    "COMPLETE": {"COMPLETE"},
+    "PARTIAL": {"PARTIAL", "DECLINED", "COMPLETE", "REVOKED", "EXPIRED"},
+    "DENIED": {"DENIED", "EXPIRED"},
+    "EXPIRED": {"EXPIRED"},
+    "REVOKED": {"REVOKED", "DECLINED", "COMPLETE", "PARTIAL", "EXPIRED"},
+    "DIVERTED": {"DIVERTED", "DECLINED", "COMPLETE", "PARTIAL", "EXPIRED"},
+}
+"""What R may end with, by S's end. Where they differ, R was done or had refused before the word of S came (its receipt
+is kept beside the end, protocol s. 10), was asked too late by its own clock, or said nothing for a week.
+"""
 
 
 class World:
@@ -54,13 +52,14 @@ class World:
         self.r2 = receiver(lambda: self.now, PAIR2, pin, R2, "R2")
         self.sites = {"S": self.s, "R": self.r, "R2": self.r2}
         self.allow = allow
-        self.tabs: list[Tab] = []
+        self.phones: dict[RunId, Phone] = {}
+        self.shown: list[str] = []
+        """What a scanner may be pointed at."""
         self.random = stream("phones")
         self.approved: set[tuple[Digest, PublicKey, str]] = set()
         self.denied: set[tuple[Digest, PublicKey, str]] = set()
         self.keys: dict[Tid, ContentKey] = {}
-        self.ended: dict[tuple[str, Tid], str] = {}
-        self.looked = 0
+        self.promises = Promises(self)
         self.at = {"letters": 0, "posts": 0, "packs": 0}
         self.spread(self.s.create(alt=("R2",), add=3600))
         self.spread(self.s.create())
@@ -93,16 +92,44 @@ class World:
             self.relay.posts += site.outbox
             site.outbox = []
 
-    def scan(self, row: Send, code: str, hello: bytes | None = None) -> Tab:
-        tab = Tab(row, code, self.random)
-        self.tabs.append(tab)
-        if hello is None:
-            hello = [body for mb, body in self.relay.hellos if mb == tab.mb][-1]
+    # people
+
+    def says(self, mb: Mailbox) -> list[bytes]:
+        """What the relay has ever shown under a mailbox's name; an honest one shows the last."""
+        return [body for name, body in self.relay.hellos if name == mb]
+
+    def come(
+        self, row: Send, code: Code | None = None, *, right: bool = True, hello: bytes | None = None
+    ) -> Phone:
+        """Somebody opens the page of a code, or of the one that the desk has now, and types what they were told, or a
+        guess; `hello`: the relay's lie.
+        """
+        phone = Phone.of(row.tid, code or row.code, self.random, right=right)
+        self.phones[phone.door.run] = phone
+        hellos = self.says(phone.code.mb)
+        if hello is None and not hellos:
+            return phone  # no such mailbox yet
+        if (m1 := phone.hello(hello or hellos[-1])) is not None:
+            self.relay.letters.append(m1)
+        return phone
+
+    def show(self) -> None:
+        """A phone at a poster's address makes a code of its own."""
+        self.shown.append(make_scan(self.random(16)))
+
+    def rubbish(self, row: Send) -> list[str]:
+        """What else a scanner at the desk may see."""
+        return [make_address(PAGE, "scan"), make_link(PAGE, row.code.q), "4711", ""]
+
+    def switch(self, row: Send, door: Door, scanned: str = "") -> bool:
+        """The desk opens another door; whether it did. A refusal changes nothing."""
+        before = (row.codes[:], row.shut, len(self.s.outbox))
         try:
-            self.relay.letters.append(tab.say(1, encode(tab.door.hello(hello))))
-        except PeerError:
-            pass
-        return tab
+            self.s.switch(row, door, scanned)
+        except TransferError:
+            assert (row.codes, row.shut, len(self.s.outbox)) == before, "a door was half opened"
+            return False
+        return True
 
     def to_site(self, letter: Letter) -> None:
         try:
@@ -110,27 +137,40 @@ class World:
         except Crash:
             self.s.crash()
 
-    def to_phone(self, letter: Letter, tab: Tab) -> None:
+    def to_phone(self, letter: Letter, phone: Phone) -> None:
         """The page reads one body in the state it is in; what it refuses ends the run."""
         try:
-            if letter.slot == 2:
-                self.relay.letters.append(tab.say(3, encode(tab.door.point(letter.body))))
-            elif letter.slot == 4:
-                tab.asked = tab.door.answer(letter.body)
-                assert tab.knows, "a question was shown to somebody who did not know the PIN"
-                assert tab.asked.offer.tid == tab.tid, "a question about another transfer was shown"
-                assert tab.asked.summary.person == f"P{[row.tid for row in self.rows].index(tab.tid) + 1}"
-            elif letter.slot == 6:
-                tab.door.status(letter.body)
-        except (PeerError, LocalError):
+            answer = phone.hear(letter)
+        except TransferError:
             return
+        if answer is not None:
+            self.relay.letters.append(answer)
+        if letter.slot == 4 and phone.asked is not None:
+            assert phone.knows, "a question was shown to somebody who did not know the PIN"
+            assert phone.asked.offer.tid == phone.tid, "a question about another transfer was shown"
+            n = [row.tid for row in self.rows].index(phone.tid) + 1
+            assert phone.asked.summary.person == f"P{n}"
 
-    def decide(self, tab: Tab, d: str) -> None:
-        assert tab.asked is not None
-        box = tab.door.decide(d, by="patient", name="", rel="self", lang="en", t=0)
-        meant = (jws.digest(self.s.rows[tab.tid].offer), tab.door.vp, "patient")
+    def decide(self, phone: Phone, d: str) -> None:
+        assert phone.asked is not None
+        box = phone.door.decide(d, by="patient", name="", rel="self", lang="en", t=0)
+        meant = (jws.digest(self.s.rows[phone.tid].offer), phone.door.vp, "patient")
         (self.approved if d == "approve" else self.denied).add(meant)
-        self.relay.letters.append(tab.say(5, encode(box)))
+        self.relay.letters.append(phone.say(5, encode(box)))
+
+    def say_yes(self, n: int = 0, d: str = "approve") -> Phone:
+        """From the page to the answer of the n-th transfer's person, and all of it arrives."""
+        self.settle()
+        phone = self.come(self.rows[n])
+        self.settle()
+        self.decide(phone, d)
+        self.settle()
+        return phone
+
+    def take_packs(self) -> list[Pack]:
+        """Takes the packs off the wire, so that nobody can be done; they are given back with `spread`."""
+        packs, self.relay.packs = self.relay.packs, []
+        return packs
 
     def staff_decide(self, row: Send, kind: Literal["attest", "override"]) -> None:
         """Two of S's staff attest, or one overrides."""
@@ -144,128 +184,87 @@ class World:
     def deliver(self, letter: Letter) -> None:
         if letter.slot % 2:
             self.to_site(letter)
-        else:
-            for tab in self.tabs:
-                if tab.door.run == letter.run:
-                    self.to_phone(letter, tab)
+        elif (phone := self.phones.get(letter.run)) is not None:
+            self.to_phone(letter, phone)
 
     def deliver_post(self, post: Post) -> None:
         self.sites[post.to].post(post.text)
 
     def settle(self) -> None:
         """An honest stretch: what was not delivered yet, in order, until nothing new is said."""
-        for _ in range(12):
-            self.flush()
-            letters, posts, packs = (getattr(self.relay, name)[self.at[name] :] for name in self.at)
-            self.at = {name: len(getattr(self.relay, name)) for name in self.at}
-            if not (letters or posts or packs):
+        for _ in range(16):
+            if not self.round():
                 return
-            for letter in letters:
-                self.deliver(letter)
-            for post in posts:
-                self.deliver_post(post)
-            for pack in packs:
-                self.r.pack(pack)
-                self.r2.pack(pack)
 
-    # the promises
+    def round(self) -> bool:
+        """One step of it; whether there was anything."""
+        self.flush()
+        letters, posts, packs = (getattr(self.relay, name)[self.at[name] :] for name in self.at)
+        self.at = {name: len(getattr(self.relay, name)) for name in self.at}
+        for letter in letters:
+            self.deliver(letter)
+        for post in posts:
+            self.deliver_post(post)
+        for pack in packs:
+            self.r.pack(pack)
+            self.r2.pack(pack)
+        return bool(letters or posts or packs)
+
+    def tick(self, seconds: int) -> None:
+        """Time passes, for all."""
+        self.now += seconds
+        for site in (self.s, self.r, self.r2):
+            site.tick()
 
     def check(self) -> None:
-        self._openings()
-        self._ends()
-        self._tries()
-        self._keys()
-        self._complete()
+        """Asserts the promises, after any step."""
+        self.promises.check()
 
-    def _openings(self) -> None:
-        openings = [*self.r.openings, *self.r2.openings]
-        for opening in openings:
-            row = self.s.rows[opening.tid]
-            meant = (opening.granted, opening.vp, opening.kind)
-            assert meant in self.approved, "opened without a yes to this very offer"
-            assert opening.yes
-            assert opening.kind in ("patient", *self.allow), "opened by a type that R has not allowed"
-            assert (opening.offer, opening.at) == (jws.digest(row.offer), row.to)
-            if opening.granted != opening.offer:
-                self._covered(row, opening.granted)
-        assert len({o.tid for o in openings}) == len(openings), "one offer was opened twice"
-        own = [(o.offer, o.vp) for o in openings if o.granted == o.offer]
-        assert len(set(own)) == len(own), "one yes opened twice"
+    # the end of the day
+
+    def finish(self) -> None:
+        """Everybody is honest from here on. What is on its way arrives, people and staff answer what is asked, and time
+        passes: asserts that each transfer gets to its end at S, at R and for whoever opens a page.
+        """
+        self.settle()
+        self.tick(tries.RUN_SECONDS)
         for row in self.rows:
-            if row.state == "DENIED" or (row.decided and row.decided.d == "deny"):
-                assert not row.release, "a no became a release"
-                assert all(jws.digest(row.offer) not in (o.offer, o.granted) for o in openings), "a no opened"
-            if row.replaces is not None and row.state == "RELEASED":
-                assert self.s.rows[row.replaces].state in TERMINAL, "one study is on its way to two places"
-        for name, site in (("R", self.r), ("R2", self.r2)):
-            for tid, received in site.rows.items():
-                assert all(data == self.s.rows[tid].items[no] for no, data in received.delivered.items())
-                if received.delivered:
-                    assert any((o.tid, o.at) == (tid, name) for o in openings), "delivered without an opening"
-
-    def _covered(self, row: Send, granted: Digest) -> None:
-        """What a yes to the parent reaches (protocol s. 7), said again without the protocol's code."""
-        assert row.root is not None
-        root = self.s.rows[row.root]
-        assert granted == jws.digest(root.offer), "a yes to something else"
-        assert root.root is None, "a child of a child"
-        if row.kind == "divert":
-            assert row.to in root.alt, "sent where nobody agreed to"
-            assert peek(Release, row.release).iat < root.exp, "diverted when the question was over"
-        else:
-            assert (row.to, row.cid != root.cid) == (root.to, True)
-            assert root.add
-            assert peek(Offer, row.offer).iat <= peek(Offer, root.offer).iat + root.add
-            assert any(o.offer == granted for o in self.r.openings), "added to what was never opened"
-
-    def _ends(self) -> None:
-        states = {("S", row.tid): row.state for row in self.rows} | {
-            (name, tid): row.state
-            for name, site in (("R", self.r), ("R2", self.r2))
-            for tid, row in site.rows.items()
-        }
-        for at, state in states.items():
-            assert self.ended.get(at, state) == state, "an end was taken back"
-            if state in TERMINAL:
-                self.ended[at] = state
-
-    def _tries(self) -> None:
+            if row.state == "OFFERED":
+                self._answer(row)
+        for _ in range(6):  # what the relay had swapped is fetched again
+            self.at["packs"] = 0
+            self.settle()
+        self.tick(8 * 86400)
+        for site in (self.r, self.r2):
+            for tid in [tid for tid, received in site.rows.items() if received.state == "OPENED"]:
+                site.give_up(tid)
+        self.settle()
+        self.tick(tries.AFTER_END)
+        closes = [peek(Close, post.text) for post in self.relay.posts if name_of(post.text) == Close.NAME]
+        refused = {close.tid for close in closes if close.state == "DECLINED"}
         for row in self.rows:
-            assert self.s.wrong.get(row.tid, 0) <= tries.limit(row.reopens) <= tries.limit(tries.REOPENS)
-            assert row.spent <= tries.limit(row.reopens)
-            assert len(row.runs) <= tries.RUNS_EVER * (1 + row.reopens)
+            received = (self.r if row.to == "R" else self.r2).rows.get(row.tid)
+            if received is None:
+                assert row.tid in refused, "R never heard of it"
+            else:
+                assert received.state in ENDS[row.state], f"{row.state} here, {received.state} there"
+            assert row.shut, "a late phone waits at a door to nothing"
 
-    def _keys(self) -> None:
-        wires = [*self.relay.letters[self.looked :]]
-        self.looked = len(self.relay.letters)
-        bodies = [letter.body for letter in wires]
-        bodies += [_opened(post.text) for post in self.relay.posts]
-        for key in self.keys.values():
-            for body in bodies:
-                for form in (bytes(key), b64(key).encode(), key.hex().encode()):
-                    assert form not in body, "a content key on the wire"
-        for row in self.rows:
-            assert (row.key is None) == (row.state in TERMINAL), "S keeps a key past the end"
-        for tid, received in (*self.r.rows.items(), *self.r2.rows.items()):
-            assert (received.key is not None) == (received.state == "OPENED"), (
-                "R has a key without an open study"
-            )
-            if received.key is not None:
-                assert received.key == self.keys[tid]
-
-    def _complete(self) -> None:
-        for row in self.rows:
-            if row.state == "COMPLETE":
-                receipt = peek(Receipt, row.receipt)
-                site = self.r if row.to == "R" else self.r2
-                mine = [said for said in site.said if said.tid == row.tid and said.state == "COMPLETE"]
-                assert mine, "COMPLETE, and R never said so"
-                assert {said.manifest for said in mine} <= row.manifests
-                assert receipt in site.said
-                received = site.rows[row.tid]
-                assert received.state == "COMPLETE"
-                assert sorted(received.delivered) == list(range(len(row.items)))
-
-
-def _opened(text: str) -> bytes:
-    return jws.unverified_payload(name_of(text), text, 2**22)
+    def _answer(self, row: Send) -> None:
+        """Somebody comes with the right code; where that leads nowhere, staff have a way on."""
+        while row.state == "OFFERED":
+            phone = self.come(row)
+            self.settle()
+            if phone.door.state == "PROVING" and phone.last is not None:  # S had a crash: the same m3 again
+                self.deliver(phone.last)
+                self.settle()
+            if phone.door.state == "ASKED":
+                self.decide(phone, "deny")
+                self.settle()
+                assert row.state == "DENIED"
+            elif not row.left() or not tries.may_start(0, len(row.runs), row.reopens):
+                (self.s.reopen if row.reopens < tries.REOPENS else self.s.stop)(row)
+            else:
+                assert row.code.exp, "the right code, and nobody comes in"
+                assert self.switch(row, "qr"), "there is no way in"
+            self.flush()
