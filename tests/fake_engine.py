@@ -259,6 +259,9 @@ class FakeEngine(FakeIdentity, FakeArchive):
             }  # fmt: skip
         return self.change(tid, door=door, joined_at=0, check="", **values)
 
+    async def call_peer(self, name: str, call: str, actor: str) -> PeerView:
+        raise GatewayError
+
     async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
         raise GatewayError
 

@@ -1,4 +1,4 @@
-"""`gateway run|pin|unpin|allow|echo`, `user add|remove`: a gateway runs, is told whom to trust and who works there."""
+"""`gateway run|pin|unpin|call|allow|echo`, `user add|remove`: a gateway runs, knows its partners and its staff."""
 
 from __future__ import annotations
 
@@ -111,6 +111,24 @@ async def unpin(folder: Path, site: str, speaker: Speaker) -> int:
     async with attached(folder) as engine:
         peer = await engine.unpin_peer(site, actor())
     speaker.value(peer, f"{peer.name} is not paired any more. Pair again with its new card.")
+    return 0
+
+
+@click.command(
+    epilog="Example: trauma-transfer gateway call lakeside 'Valley Hospital' 'CT desk, 555 010 0142'"
+)
+@DIR
+@click.argument("site")
+@click.argument("whom")
+@json_option
+@runs
+async def call(folder: Path, site: str, whom: str, speaker: Speaker) -> int:
+    """Note WHOM staff call at SITE (its id or name): pages that say "call them" show it. "" erases it."""
+    async with attached(folder) as engine:
+        peer = await engine.call_peer(site, whom, actor())
+    speaker.value(
+        peer, f"{peer.name}: call {peer.call}." if peer.call else f"{peer.name}: no number is noted."
+    )
     return 0
 
 

@@ -20,6 +20,7 @@ GATEWAY = {
         "clients.commands.engine:pin", "Pair with the site of CARD after comparing its fingerprint."
     ),
     "unpin": Place("clients.commands.engine:unpin", "Trust SITE no more, and stop what is on its way there."),
+    "call": Place("clients.commands.engine:call", "Note WHOM staff call at SITE, for the pages that say so."),
     "allow": Place(
         "clients.commands.engine:allow", "What SITE's staff may decide in a patient's place, and we open."
     ),

@@ -46,6 +46,7 @@ METHODS: dict[str, Any] = {
     "pin_peer": PeerView,
     "unpin_peer": PeerView,
     "allow_peer": PeerView,
+    "call_peer": PeerView,
     "send": TransferView,
     "transfers": list[TransferView],
     "transfer": TransferView,
@@ -203,6 +204,9 @@ class ControlEngine(RemoteArchive):
 
     async def unpin_peer(self, name: str, actor: str) -> PeerView:
         return await self._call("unpin_peer", name, actor)  # type: ignore[no-any-return]
+
+    async def call_peer(self, name: str, call: str, actor: str) -> PeerView:
+        return await self._call("call_peer", name, call, actor)  # type: ignore[no-any-return]
 
     async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
         return await self._call("allow_peer", name, kinds, actor)  # type: ignore[no-any-return]

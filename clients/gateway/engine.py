@@ -42,8 +42,11 @@ from transfer.errors import StateError
 from transfer.ids import Tid
 from transfer.sites import fingerprint
 from transfer.states import OPEN_SENDER
+from transfer.text import one_line
 
 T = TypeVar("T")
+CALL_MOST = 80
+"""Characters of a name and a telephone number."""
 _NO_KEY = (
     "This hospital's gateway has no key at the relay now, so nothing can be sent there. Nothing was changed. Call it,"
     " or use the existing route."
@@ -163,6 +166,16 @@ class GatewayEngine(ArchiveEngine, IdentityEngine, AccountsEngine):
             raise GatewayError("These are attest and override. Name them, or neither.", code="kind") from None
         peer = await self._rooms.pins.find(name)
         await self._rooms.pins.allow(peer.site, found, actor)
+        return _peer_view(await self._rooms.pins.find(peer.site.hex()), self._rooms.clock.now())
+
+    async def call_peer(self, name: str, call: str, actor: str) -> PeerView:
+        """Notes whom staff call at a site, by telephone. Raises `AbsentError`."""
+        said = one_line(call)
+        if len(said) > CALL_MOST:
+            raise GatewayError("Whom to call has at most 80 characters. Make it shorter.", code="call")
+        peer = await self._rooms.pins.find(name)
+        await self._rooms.pins.note_call(peer.site, said, actor)
+        self._rooms.changed.set()
         return _peer_view(await self._rooms.pins.find(peer.site.hex()), self._rooms.clock.now())
 
     # Transfers
@@ -374,5 +387,5 @@ def _peer_view(peer: Peer, now: int) -> PeerView:
     return PeerView(
         site=peer.site.text, name=peer.name, place=peer.place, fingerprint=fingerprint(peer.site),
         pinned_at=peer.pinned_at, pinned_by=peer.pinned_by, roles=list(peer.roles), reachable=peer.prekey_exp > now,
-        allow=list(peer.allow),
+        allow=list(peer.allow), call=peer.call,
     )  # fmt: skip

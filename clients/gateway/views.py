@@ -93,6 +93,8 @@ class PeerView(View, frozen=True, kw_only=True):
     """It has a pre-key at the relay that is valid now (False: unknown or none: say "offers will wait")."""
     allow: list[str] = []
     """What its staff may decide in a patient's place, and we open: attest, override."""
+    call: str = ""
+    """Whom staff call there, by telephone, as the administrator here noted it; or empty."""
 
 
 class SeriesProgress(View, frozen=True, kw_only=True):
@@ -258,6 +260,10 @@ class TransferView(View, frozen=True, kw_only=True):
     """R: reports that it brings in the place of earlier ones."""
     contents: str = ""
     """Of an addition: what it brings, as "7 images, 1 report"."""
+    peer_call: str = ""
+    """Whom staff call at the other site, by telephone; or empty."""
+    accession: str = ""
+    """R, once it is open: the sender's accession number of the study."""
 
 
 class NoticeView(View, frozen=True, kw_only=True):
@@ -354,6 +360,10 @@ class Engine(Archive, Protocol):
     async def peers(self) -> list[PeerView]: ...
     async def pin_peer(self, card: str, actor: str) -> PeerView: ...
     async def unpin_peer(self, name: str, actor: str) -> PeerView: ...
+    async def call_peer(self, name: str, call: str, actor: str) -> PeerView:
+        """Notes whom staff call at a site (at most 80 characters; empty: nobody knows)."""
+        ...
+
     async def allow_peer(self, name: str, kinds: list[str], actor: str) -> PeerView:
         """Opens from now on what its staff decide by these types (attest, override), and by no other."""
         ...

@@ -27,6 +27,7 @@ EXPECTED = {
     "gateway card": ["DIR", "--qr"],
     "gateway pin": ["DIR", "CARD", "--fingerprint"],
     "gateway unpin": ["DIR", "SITE"],
+    "gateway call": ["DIR", "SITE", "WHOM"],
     "gateway allow": ["DIR", "SITE", "--attest", "--override"],
     "gateway backup": ["DIR", "FILE", "--without-key"],
     "gateway restore": ["FILE", "DIR", "--key"],

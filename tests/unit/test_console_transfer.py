@@ -242,6 +242,18 @@ async def test_somebody_asks_staff_to_stop(state: str, ended: int, words: str, a
         assert "nothing to stop" in page.text
 
 
+async def test_whoever_needs_more_reads_whom_to_call_and_what_to_name() -> None:
+    async with house() as built:
+        person = await built.person("dr-lee")
+        view = incoming(built, state="COMPLETE", accession="A4711", peer_call="CT desk, 555 010 0142", gaps=2)
+        text = await seen(person, view)
+        assert text.count("County Hospital (CT desk, 555 010 0142)") == 2, "for more, and for what is missing"
+        for words in (view.tid[:8], "their accession number A4711", "thin slices", "Send more"):
+            assert words in text
+        built.engine.change(view.tid, accession="", peer_call="")
+        assert "accession" not in await seen(person, view)
+
+
 async def test_stopping_what_ended_meanwhile_says_so() -> None:
     async with house() as built:
         view = await sent(built)

@@ -132,6 +132,18 @@ async def test_a_site_is_paired_and_seen(desk: Desk) -> None:
         await refused("kind", desk.engine.allow_peer(peer.name, wrong, "jdoe"))  # type: ignore[arg-type]
 
 
+async def test_whom_to_call_at_a_site_is_noted_and_shown(desk: Desk) -> None:
+    tid = await desk.offered()
+    peer = await desk.engine.call_peer("Lakeside Trauma Center", " CT desk,\u200b 555 010 0142\n", "jdoe")
+    assert peer.call == "CT desk, 555 010 0142"
+    assert (await desk.engine.transfer(tid)).peer_call == peer.call
+    await refused("call", desk.engine.call_peer(peer.name, "5" * 81, "jdoe"))
+    assert (await desk.engine.call_peer(peer.name, "", "jdoe")).call == ""
+    assert [line.detail for line in await desk.engine.audit() if line.action == "peer.call"] == [
+        "nobody", "CT desk, 555 010 0142",
+    ]  # fmt: skip
+
+
 async def test_a_site_is_unpaired(desk: Desk) -> None:
     """Nothing goes there any more, and its name stays in the history."""
     tid = await desk.offered()

@@ -38,6 +38,8 @@ class Peer(msgspec.Struct, frozen=True):
     prekey_exp: int
     allow: tuple[str, ...] = ()
     """Types of grant that staff of the peer may give here in a patient's place: `attest`, `override`."""
+    call: str = ""
+    """Whom staff here call there, by telephone; no message carries it."""
 
     @property
     def pin(self) -> Pin:
@@ -126,6 +128,16 @@ class Pins:
 
         await self._db.run(work)
 
+    async def note_call(self, site: SiteId, call: str, actor: str) -> None:
+        """Whom staff call there from now on; "": it is not known."""
+        now = self._clock.now()
+
+        def work(con: Con) -> None:
+            con.execute("UPDATE peers SET call=? WHERE site=? AND unpinned_at=0", (call, site))
+            audit.record(con, actor, "peer.call", site.hex(), call or "nobody", now)
+
+        await self._db.run(work)
+
     # Pre-keys of peers
 
     async def prekey_of(self, site: SiteId, until: int) -> tuple[str, Prekey] | None:
@@ -210,5 +222,5 @@ def _peer(row: object) -> Peer:
     return Peer(
         SiteId(bytes(r["site"])), str(r["name"]), str(r["place"]), tuple(str(r["roles"]).split()),  # type: ignore[call-overload]
         int(str(r["pinned_at"])), str(r["pinned_by"]), int(str(r["prekey_exp"])),
-        tuple(str(r["allow"]).split()),
+        tuple(str(r["allow"]).split()), str(r["call"]),
     )  # fmt: skip

@@ -12,13 +12,14 @@ import msgspec
 from clients.gateway.meter import Meter
 from clients.gateway.receiving import remarks, settling
 from clients.gateway.receiving.additions import additions_of, changed_reports, contents_of
+from clients.gateway.receiving.claim import presented
 from clients.gateway.receiving.inbox import unsent
-from clients.gateway.sending.view import STAFF_WORDS, alarms_of, decided, stop_asked
+from clients.gateway.sending.view import STAFF_WORDS, alarms_of, decided, peer_of, stop_asked
 from clients.gateway.store.database import Con, rows, value
 from clients.gateway.store.vault import Vault
 from clients.gateway.views import LackingView, SeriesProgress, TransferView
 from transfer.door import receipt_code
-from transfer.ids import Cid
+from transfer.ids import Cid, Tid
 from transfer.messages import Offer, Receipt, peek
 from transfer.states import OPEN_RECEIVER
 
@@ -69,6 +70,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     moving = open_now and here < announced
     listed, stored = sum(counts.values()), counts.get("stored", 0)
     lost = unsent(con, tid, cid)
+    claimed = presented(con, Tid(tid))
     who, family = decided(vault, row["grant_sealed"]), _family(con, row)
     by_staff = row["state"] == "OPENED" and who.get("rung") in STAFF_WORDS
     said = "addition" if family["kind"] == "add" and row["state"] == "SEEN" else row["state"]
@@ -76,7 +78,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
     if receipt and not counts:  # the ledger was forgotten with time; the receipt is kept
         listed, stored = row["total"], row["total"] - len(receipt.gaps)
     return TransferView(
-        tid=tid.hex(), role="receive", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
+        tid=tid.hex(), role="receive", **peer_of(con, row["peer"]),
         state=row["state"], why=row["why"],
         sentence=words + settling.sentence(con, tid) + remarks.sentence(con, tid), study="",
         patient_name=row["patient_name"], birth_date=row["birth_date"], what=row["what"],
@@ -91,7 +93,7 @@ def receive_view(con: Con, row: sqlite3.Row, vault: Vault, meters: Mapping[Cid, 
             _progress(s, have[s["no"]]) for s in rows(con, "SELECT * FROM in_series WHERE cid=? ORDER BY no", (cid,))
         ],
         alarms=alarms_of(con, tid), stop_asked=stop_asked(con, tid), **family,
-        lacking=[] if open_now else _lacking(con, tid, cid),
+        lacking=[] if open_now else _lacking(con, tid, cid), accession=claimed[0].accession if claimed else "",
     )  # fmt: skip
 
 

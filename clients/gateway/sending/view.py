@@ -131,7 +131,7 @@ def send_view(
     said = said or ("addition" if row["kind"] == "add" and row["state"] == "PREPARING" else "")
     after = successor_of(con, row) if row["kind"] != "add" else None
     return TransferView(
-        tid=tid.hex(), role="send", peer=value(con, "SELECT name FROM peers WHERE site=?", (row["peer"],)) or "",
+        tid=tid.hex(), role="send", **peer_of(con, row["peer"]),
         state=row["state"], why=why, sentence=sentence_of(row["state"], said or _said_of(row)), study=row["study"],
         patient_name=study["patient_name"] if study else "", birth_date=study["birth_date"] if study else "",
         what=describe(study, series) if study else "", reason=row["reason"], created_at=row["created_at"],
@@ -234,6 +234,12 @@ def decided(vault: Vault, grant_sealed: bytes | None) -> dict[str, Any]:
         return {"decided_by": "patient", "rung": rung}
     by = f"proxy: {grant.name} ({grant.rel})" if grant.name else f"proxy ({grant.rel})"
     return {"decided_by": by, "rung": rung, "decided_name": grant.name, "decided_rel": grant.rel}
+
+
+def peer_of(con: Con, site: bytes) -> dict[str, Any]:
+    """The fields of a view that name the other site: its card's name, and whom staff call there."""
+    row = one(con, "SELECT name, call FROM peers WHERE site=?", (site,))
+    return {"peer": row["name"], "peer_call": row["call"]} if row is not None else {"peer": ""}
 
 
 def alarms_of(con: Con, tid: bytes) -> list[str]:
