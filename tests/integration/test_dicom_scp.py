@@ -13,13 +13,25 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from clients.gateway.dicom.header import read_header
-from clients.gateway.dicom.scp import AssociationClosed, Received, Refused, ScpConfig, StorageScp, scan
+from clients.gateway.dicom.scp import (
+    INCOMING,
+    AssociationClosed,
+    Ready,
+    Received,
+    Refused,
+    ScpConfig,
+    Start,
+    StorageScp,
+    scan,
+)
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.errors import ConfigError
+from clients.module import module
 from tests.dicom_kit import (
     call,
     data_set,
@@ -282,6 +294,33 @@ async def test_kill_9_of_the_owner_frees_the_port(tmp_path: Path) -> None:
         assert await asyncio.to_thread(_ends, child)
     assert len(children) == 3
     assert len(scan(tmp_path)) == 3
+
+
+async def test_a_child_without_its_owner_says_nothing_of_an_image(tmp_path: Path) -> None:
+    """Between the end of the owner's pipes and the child's there is a moment: an image that was on disk was answered
+    with 0xC211 in it, and no sender tries that again.
+    """
+    child = subprocess.Popen(
+        module("clients.gateway.dicom.scp_child", str(os.getpid())), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        start = Start(ScpConfig(aet="SCP", port=0), str(tmp_path / INCOMING))
+        child.stdin.write(msgspec.json.encode(start) + b"\n")
+        child.stdin.flush()
+        ready = msgspec.json.decode(await asyncio.to_thread(child.stdout.readline), type=Ready)
+        child.stdout.close()
+        image = instance()
+        assoc = await asyncio.to_thread(call, ready.port, image)
+        answer = await asyncio.to_thread(assoc.send_c_store, save(image, tmp_path / "image"))
+        assert "Status" not in answer
+        assert await asyncio.to_thread(_ends, child.pid)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+    assert [received.sop_uid for received in scan(tmp_path)] == [image.SOPInstanceUID]
 
 
 def _ends(pid: int) -> bool:

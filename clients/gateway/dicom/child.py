@@ -43,11 +43,16 @@ class Owner(Generic[T]):
             yield self._decoder.decode(line)
 
     def tell(self, line: msgspec.Struct) -> None:
-        """Writes a line; waits while the owner is behind."""
+        """Writes a line; waits while the owner is behind. Where it is gone this process ends with it, before a peer
+        is told anything: its pipes close a moment before the kernel ends us.
+        """
         text = memoryview(self._encoder.encode(line) + b"\n")
         with self._lock:
             while text:
-                text = text[os.write(self._out, text) :]
+                try:
+                    text = text[os.write(self._out, text) :]
+                except BrokenPipeError:
+                    os._exit(1)
 
 
 def end_with_owner(owner: int) -> None:
