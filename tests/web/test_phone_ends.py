@@ -72,6 +72,7 @@ async def test_a_short_pin_costs_nothing(hospital: MakeHospital, phone: MakePhon
         ("REVOKED", "ended", "We were told: The hospital stopped it."),
         ("DENIED", "ended", "We were told: Nothing was sent."),
         ("REOPENED", "ended", "We were told: There is a newer code."),
+        ("RELEASED", "ended", "We were told: The scans are on their way."),
         ("SOMETHING", "ended", "We were told: It has ended."),
     ],
 )

@@ -165,9 +165,10 @@ class Codes(Ends):
             if one(con, "SELECT 1 FROM codes WHERE mailbox=?", (number,)) is None:
                 return number
 
-    def _replace(self, con: Con, row: sqlite3.Row, code: Code, now: int) -> None:
+    def _replace(self, con: Con, row: sqlite3.Row, code: Code, now: int, said: str = REOPENED) -> None:
+        """`said`: what a phone at the old code hears."""
         tid = Tid(row["tid"])
-        self._shut(con, row, REOPENED, now)
+        self._shut(con, row, said, now)
         con.execute(
             "UPDATE sends SET door=?, q_sealed=?, pin_sealed=?, mailbox=?, code_exp=?, voice=max(voice, ?),"
             " joined_at=0, check_code='' WHERE tid=?",

@@ -218,8 +218,7 @@ class Offers(Additions):
         now: int,
     ) -> None:
         """`attest` or `override`. Raises a `TransferError`."""
-        step(SENDER, row["state"], kind)
-        tid = Tid(row["tid"])
+        after, tid = step(SENDER, row["state"], kind).to, Tid(row["tid"])
         said: dict[str, Any] = {
             "v": 1,
             "tid": tid,
@@ -234,10 +233,10 @@ class Offers(Additions):
             raise GatewayError(
                 "Reason and names are too long for one message. Shorten the reason.", code="size"
             ) from None
-        if (
-            row["door"] != "qr" or row["pin_sealed"] is None
-        ):  # the notice on paper needs a code that can be printed
-            self._replace(con, row, self._new(con, row, "qr"), now)
+        if row["door"] != "qr" or row["pin_sealed"] is None:
+            # The notice on paper needs a code that can be printed. It asks nobody, so who is at the old one is not
+            # sent for it.
+            self._replace(con, row, self._new(con, row, "qr"), now, after)
         instead = self._follow(con, row, text, NO_RUN, now)
         if instead is None:
             self._release(con, row, text, kind, NO_RUN, now)
