@@ -300,9 +300,7 @@ async def test_a_child_without_its_owner_says_nothing_of_an_image(tmp_path: Path
     """Between the end of the owner's pipes and the child's there is a moment: an image that was on disk was answered
     with 0xC211 in it, and no sender tries that again.
     """
-    child = subprocess.Popen(
-        module("clients.gateway.dicom.scp_child", str(os.getpid())), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    child = _child()
     assert child.stdin is not None
     assert child.stdout is not None
     try:
@@ -321,6 +319,12 @@ async def test_a_child_without_its_owner_says_nothing_of_an_image(tmp_path: Path
         child.wait()
         child.stdin.close()
     assert [received.sop_uid for received in scan(tmp_path)] == [image.SOPInstanceUID]
+
+
+def _child() -> subprocess.Popen[bytes]:
+    """A child of ours, by itself."""
+    command = module("clients.gateway.dicom.scp_child", str(os.getpid()))
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def _ends(pid: int) -> bool:
