@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pydicom
 
 from clients.gateway.store.vault import Vault
+from clients.gateway.views import TransferView
+from tests.programs import Programs
+from transfer.encoding import be32, hkdf
 
 PREAMBLE = bytes(16) + b"DICM"
 """The end of a preamble and its prefix (PS3.10 7.1): the four letters alone turn up in ciphertext by chance."""
@@ -107,3 +111,44 @@ def erased(secret: Secrets, folder: Path) -> bool:
             secret.plain.decode(), folder
         )
     return not found(lies, folder)
+
+
+def of_the_study(study: Path) -> dict[str, bytes]:
+    """What the images say, by name."""
+    needles = {}
+    for file in study.iterdir():
+        ds = pydicom.dcmread(file, stop_before_pixels=True)
+        for keyword in (
+            "PatientName", "PatientID", "AccessionNumber", "StudyDescription", "StudyInstanceUID", "PatientBirthDate",
+        ):  # fmt: skip
+            needles[keyword] = str(ds[keyword].value).encode()
+        needles[f"series {ds.SeriesNumber}"] = ds.SeriesInstanceUID.encode()
+        needles[f"instance {ds.InstanceNumber}"] = ds.SOPInstanceUID.encode()
+    family, _, given = needles["PatientName"].partition(b"^")
+    return {**needles, "family name": family, "given name": given}
+
+
+def of_the_gateways(world: Programs, view: TransferView) -> dict[str, bytes]:
+    """Keys of both sites and of this transfer, while it is open; and what follows from them."""
+    needles: dict[str, bytes] = {}
+    for site in (world.sender, world.receiver):
+        vault = Vault.load(site.folder)
+        needles[f"{site.name}: site key"] = (site.folder / "site.key").read_bytes()
+        ((identity,),) = query(site.folder, "SELECT v FROM own WHERE k='identity'")
+        needles[f"{site.name}: identity"] = vault.open("identity", bytes(identity))
+        for at, (pair,) in enumerate(query(site.folder, "SELECT pair_sealed FROM prekeys")):
+            plain = vault.open("prekey", bytes(pair))
+            needles[f"{site.name}: pre-key {at}, ML-KEM"], needles[f"pre-key {at}, X25519"] = (
+                plain[:64],
+                plain[64:],
+            )
+        for purpose, held in secrets_of(site.folder, view.tid).items():
+            for n, secret in enumerate(held):
+                if purpose != "pin":
+                    needles[f"{site.name}: {purpose} {n}"] = secret.plain
+    key = needles["sender: content-key 0"]
+    ((cid,),) = query(world.sender.folder, "SELECT cid FROM sends WHERE tid=?", [bytes.fromhex(view.tid)])
+    for kind, n in query(world.sender.folder, "SELECT kind, n FROM packs WHERE cid=?", [cid]):
+        needles[f"pack key {n}"] = hkdf(key, bytes(cid), b"tt1/pack" + str(kind).encode() + be32(n))
+    needles["gate key"] = hkdf(needles["sender: q 0"], b"", b"tt1/gate")
+    return needles

@@ -14,7 +14,7 @@ from clients.gateway.dicom.commitment import Report
 from clients.gateway.dicom.scp import Reported, ScpConfig, StorageScp
 from tests.dicom_kit import storescp
 from tests.faults.real_pacs import orthanc
-from tests.integration.test_dicom_scu import Image, images, scu
+from tests.scu_kit import Image, images, scu
 
 
 @asynccontextmanager

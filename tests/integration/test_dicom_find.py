@@ -14,7 +14,7 @@ from clients.gateway.dicom.scu import StoreScu
 from clients.gateway.dicom.statuses import FindResult
 from tests.dicom_kit import free_port, storescp
 from tests.faults.real_pacs import dcmqrscp, orthanc
-from tests.integration.test_dicom_scu import Image, images, scu
+from tests.scu_kit import Image, images, scu
 
 
 async def ask(sender: StoreScu, image: Image, **other: str) -> FindResult:

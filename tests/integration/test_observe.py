@@ -23,9 +23,8 @@ import pytest_asyncio
 from clients.drill import Phone
 from relay.backup import backup
 from tests.dicom_kit import free_port
-from tests.integration.test_blind import of_the_gateways, of_the_study
 from tests.programs import RECEIVER, SENDER, Gateway, Programs, command, running, write_study
-from tests.secrets_kit import found, found_number, query
+from tests.secrets_kit import found, found_number, of_the_gateways, of_the_study, query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 END = 60.0

@@ -21,7 +21,7 @@ from clients.gateway.dicom.source import Landed, Source
 from clients.gateway.dicom.tls import TlsFiles
 from tests.certificates import Authority
 from tests.faults.real_pacs import orthanc
-from tests.integration.test_dicom_scu import Image
+from tests.scu_kit import Image
 
 PATIENCE = 60.0
 
