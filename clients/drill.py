@@ -175,6 +175,8 @@ class Phone:
                         raise NoAnswerError
             except aiohttp.ClientSSLError:
                 raise TrustError from None
+            except (aiohttp.InvalidURL, UnicodeError):  # no host can be called that (RFC 1035 2.3.4)
+                raise LinkError from None
             except (aiohttp.ClientError, TimeoutError):
                 pass
             await asyncio.sleep(0.2 if path == "0" or rest < 1 else 0.05)

@@ -117,6 +117,16 @@ async def test_a_relay_that_is_down(relay: tuple[Relay, str]) -> None:
             await phone.ask()
 
 
+@pytest.mark.parametrize(
+    "host", ["a..b", ".", "a" * 64, "[", "[x]", "a:b:c", "x:99999", "x:-1", "\u2603.\u202e", "\udce4"]
+)
+async def test_a_host_that_nobody_can_have(relay: tuple[Relay, str], host: str) -> None:
+    """Found by reading what the fuzzer takes for an address: an error of another library, or a minute of patience."""
+    async with Phone(make_link(f"http://{host}", Q), "123456") as phone:
+        with pytest.raises(LinkError):
+            await phone.ask()
+
+
 async def test_a_relay_that_talks_nonsense(relay: tuple[Relay, str]) -> None:
     relay[0].body = b"<html>"
     async with Phone(relay[1], "123456") as phone:

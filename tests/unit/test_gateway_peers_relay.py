@@ -156,6 +156,16 @@ async def test_nobody_there(tmp_path: Path) -> None:
             await s.relay.health()
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "x:99999"])
+async def test_an_address_that_nobody_can_have(host: str) -> None:
+    """In a setting of the administrator's, who hears that the relay is not there."""
+    client = RelayClient(f"http://{host}", Identity(bytes(32)).key, StillClock(), system_random)
+    await client.open()
+    with pytest.raises(RelayDownError):
+        await client.health()
+    await client.close()
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"SSH-2.0-OpenSSH\r\n", reply(500), reply(503), reply(507), reply(429), reply(200, b"x" * 10)[:-5]],

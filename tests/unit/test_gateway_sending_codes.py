@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -412,6 +413,21 @@ async def test_a_switch_survives_a_restart_whole_or_not_at_all(
     await desk.switch("voice")
     await desk.s.restart()
     await (await Handset.scan(desk.s, desk.tid)).ask()
+
+
+@pytest.mark.parametrize("door", ["voice", "scan"])
+async def test_two_phones_at_once_and_one_answer(desk: Desk, door: str) -> None:
+    """As at the QR: both are asked, one answer counts, and both hear which."""
+    await desk.switch(door, make_scan(Q))
+    phones = [await Handset.scan(desk.s, desk.tid) for _ in range(2)]
+    asked = await asyncio.gather(*(phone.ask() for phone in phones))
+    assert [a.decided for a in asked] == [None, None]
+    statuses = await asyncio.gather(phones[0].decide("approve"), phones[1].decide("deny"))
+    first = next(s for s in statuses if not s.refused)
+    assert sorted(s.refused for s in statuses) == ["", "decided"]
+    assert {(s.state, s.decided) for s in statuses} == {(first.state, first.decided)}
+    assert (await desk.s.send(desk.tid))["state"] == first.state
+    assert await desk.left() == (MAX_VOICE if door == "voice" else MAX)
 
 
 @pytest.mark.parametrize("answer", ["approve", "deny"])

@@ -204,7 +204,12 @@ class RelayClient:
                 data = await _read(answer)
         except aiohttp.ClientConnectorCertificateError:
             raise RelayDownError(_NOT_TRUSTED) from None
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (
+            aiohttp.ClientError,
+            TimeoutError,
+            OSError,
+            UnicodeError,
+        ):  # the last: no host can be called that
             raise RelayDownError from None
         if answer.status < 300:
             return data
