@@ -231,6 +231,32 @@ async def test_yes_while_s_is_down_and_stop_after_the_end(world: World, study: P
     assert world.stored() == hashes(study)
 
 
+async def test_a_telephone_code_is_over_for_a_latecomer_and_not_at_the_question(
+    world: World, study: Path
+) -> None:
+    offered = await world.offer(study)
+    voice = await world.sender.engine.door(offered.tid, "voice", "", "desk")
+    code = {"link": voice.link, "pin": voice.pin, "number": voice.number}
+
+    async def over() -> bool | None:
+        """The relay says so."""
+        if (await world.sender.engine.transfer(offered.tid)).pin:
+            return None
+        waits = "SELECT 1 FROM outbox WHERE kind='mailbox'"
+        return await world.sender.rooms.db.run(lambda con: con.execute(waits).fetchone()) is None or None
+
+    async with Phone(**code) as phone, Phone(**code) as late:
+        await phone.ask()
+        world.sender.clock.skew = 601
+        await world.sender.eventually(over)
+        with pytest.raises(EndedError) as why:
+            await late.ask()
+        assert why.value.state == "EXPIRED"
+        status = await phone.decide("approve", by="proxy", name="A. TEST", rel="parent")
+        assert status.state == "RELEASED"
+    await world.sender.until(offered.tid, "COMPLETE")
+
+
 async def test_clock_ten_minutes_ahead_is_declined_and_said(world: World, study: Path) -> None:
     world.sender.clock.skew = 700
     offered = await world.offer(study)

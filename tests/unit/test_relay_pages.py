@@ -128,18 +128,25 @@ def test_who_takes_gzip(header: str, takes: bool) -> None:
     assert takes_gzip(header) is takes
 
 
-def test_scripts_leave_out_their_lines_of_comment_and_nothing_else(folder: Path) -> None:
+def test_lines_of_comment_in_scripts_and_indentation_stay_behind_and_nothing_else(folder: Path) -> None:
     """What stands in a line with code stays, as does a comment in a style or a text."""
     script = (
         b"/**\n * @param {string} s\n */\nexport const f = (s) => /** @type {any} */ (s); // here\n"
         b"  // a line\n  /** one line */\n  /** @type {X} */ (g)();\nconst url = 'https://x';\n/* kept */\n"
     )
     (folder / "app.js").write_bytes(script)
-    (folder / "page.css").write_bytes(b"/** a style */\n")
+    (folder / "page.css").write_bytes(b"/** a style */\na {\n\tcolor: red;\n}\n")
     parts = read_parts(folder)
     assert parts["app.js"].body == (
-        b"export const f = (s) => /** @type {any} */ (s); // here\n  /** @type {X} */ (g)();\n"
+        b"export const f = (s) => /** @type {any} */ (s); // here\n/** @type {X} */ (g)();\n"
         b"const url = 'https://x';\n/* kept */\n"
     )
     assert gzip.decompress(parts["app.js"].packed) == parts["app.js"].body
-    assert parts["page.css"].body == b"/** a style */\n"
+    assert parts["page.css"].body == b"/** a style */\na {\ncolor: red;\n}\n"
+
+
+def test_no_text_of_a_script_goes_over_several_lines() -> None:
+    """Its indentation would be lost."""
+    for path in phone_folder().rglob("*.js"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert line.count("`") % 2 == 0, (path.name, line)
