@@ -51,7 +51,7 @@ DEEP = (
     "tests/integration/test_cli.py::test_status_of_all_and_of_nothing",
     "tests/integration/test_cli_setup.py", "tests/integration/test_tries.py",
     "tests/integration/test_cli.py::test_links_that_lead_nowhere", "tests/integration/test_kill.py",
-    "tests/integration/test_kill_additions.py::test_sender", "tests/integration/test_kill_additions.py::test_receiver",
+    "tests/integration/test_kill_additions.py",
     "tests/faults/test_kill_at_pacs.py", "tests/integration/test_dicom_scu.py",
     "tests/integration/test_demo.py::test_headless[noise]", "tests/integration/test_demo.py::test_a_pacs_that_is_there",
     "tests/integration/test_demo.py::test_nobody_stays_behind[9]", "tests/integration/test_corpus.py",

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from clients.drill import Phone
 from clients.gateway.views import TransferView
+from tests.living_kit import begin
 from tests.peers import need
 from tests.programs import RECEIVER, Gateway, Link, Programs, eventually, write_study
 
@@ -116,6 +117,25 @@ async def test_pacs_while_it_stores(world: Programs, tmp_path: Path) -> None:
     world.store.release()
     await world.pacs.start()
     await complete(world, view, sent, unknown)
+
+
+async def test_both_while_an_addition_is_delivered(world: Programs, tmp_path: Path) -> None:
+    """One addition, COMPLETE at both, nothing of its parent moves. (One after the other:
+    `tests/integration/test_kill_additions.py`.)
+    """
+    living = await begin(world, tmp_path)
+    world.store.hold("up", 200 * KB)
+    await living.arrive()
+    await living.close()
+    await world.store.held.wait()
+    tid = await living.added()
+    await asyncio.gather(world.sender.kill(), world.receiver.kill())
+    query = "SELECT sop_uid FROM ledger WHERE tid=? AND state='sending'"
+    unknown = {str(r[0]) for r in read(world.receiver, tmp_path / "copy", query, bytes.fromhex(tid))}
+    assert unknown
+    world.store.release()
+    await asyncio.gather(world.sender.start(), world.receiver.start())
+    await living.complete(twice=unknown)
 
 
 async def test_sender_after_the_yes_before_its_release_leaves(world: Programs, tmp_path: Path) -> None:
