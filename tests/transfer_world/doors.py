@@ -11,7 +11,7 @@ from tests.transfer_world.wire import Letter, Post
 from transfer import tries
 from transfer.channel import Channel
 from transfer.door import SiteDoor, read_wish
-from transfer.errors import LockedError, PeerError, UsedError
+from transfer.errors import LockedError, PeerError, SignatureError, UsedError
 from transfer.ids import BlobKey, Mailbox, PublicKey, RunId, Tid
 from transfer.links import Door, mailbox_of, read_scan
 from transfer.mailbox import (
@@ -223,7 +223,11 @@ class Doors:
         if run is None or run.channel is None or m5.box in run.wishes:
             return
         channel = Channel(run.channel)
-        plain = channel.open(m5.box)
+        try:
+            plain = channel.open(m5.box)
+        except SignatureError:  # a gap, a repeat or a bad tag ends the run
+            run.channel = None
+            return
         run.channel = channel.state
         run.wishes.append(m5.box)
         refused = self._apply(row, run, plain)

@@ -239,6 +239,12 @@ class World:
             for tid in [tid for tid, received in site.rows.items() if received.state == "OPENED"]:
                 site.give_up(tid)
         self.settle()
+        for phone in self.phones.values():
+            if phone.door.state == "DECIDED" and phone.status is not None:
+                told, state = phone.status.state, self.s.rows[phone.tid].state
+                assert told == state or self.s.rows[phone.tid].runs[phone.door.run].channel is None, (
+                    "a page never hears the end"
+                )
         self.tick(tries.AFTER_END)
         closes = [peek(Close, post.text) for post in self.relay.posts if name_of(post.text) == Close.NAME]
         refused = {close.tid for close in closes if close.state == "DECLINED"}
