@@ -160,7 +160,8 @@ class Doors:
         if m1.nP != letter.run or any(letter.run in at.runs for at in self.rows.values()):
             return
         now = self.clock()
-        opened = sum(r.state == "open" and now - r.at < tries.RUN_SECONDS for r in row.runs.values())
+        mine = [run for run in row.runs.values() if run.mb == row.code.mb and run.state == "open"]
+        opened = sum(now - run.at < tries.RUN_SECONDS for run in mine)
         if not self._answers(row) or not tries.may_start(opened, len(row.runs), row.reopens):
             return
         code = row.code

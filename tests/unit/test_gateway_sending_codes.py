@@ -21,7 +21,7 @@ from transfer.ids import Nameplate, Tid
 from transfer.links import damm, mailbox_of, make_scan
 from transfer.mailbox import Hello, Tombstone
 from transfer.messages import decode, encode
-from transfer.tries import MAX, MAX_VOICE, REOPENS, RUN_SECONDS, VOICE_SECONDS
+from transfer.tries import MAX, MAX_VOICE, REOPENS, RUN_SECONDS, RUNS_OPEN, VOICE_SECONDS
 
 PAGE = "https://relay.example"
 Q = b"a phone's own q."
@@ -391,6 +391,16 @@ async def test_a_switch_in_the_middle_of_a_comparison_drops_its_run(
     assert await phone.answers(4) == []
     row = await desk.s.send(desk.tid)
     assert (row["joined_at"], row["check_code"], await desk.left()) == (0, "", MAX)
+    await (await Handset.scan(desk.s, desk.tid)).ask()
+
+
+async def test_runs_of_the_old_code_keep_nobody_out_at_the_new_one(desk: Desk) -> None:
+    """A stranger fills the number of the voice door, and the desk opens another: the patient need not wait a minute."""
+    await desk.switch("voice")
+    strangers = [await Handset.scan(desk.s, desk.tid) for _ in range(RUNS_OPEN)]
+    for stranger in strangers:
+        await stranger.start()
+    await desk.switch("qr")
     await (await Handset.scan(desk.s, desk.tid)).ask()
 
 

@@ -141,8 +141,8 @@ class Doors:
         tid = row["tid"]
         opened = value(
             con,
-            "SELECT count(*) FROM tries WHERE tid=? AND state='open' AND at>?",
-            (tid, now - tries.RUN_SECONDS),
+            "SELECT count(*) FROM tries WHERE tid=? AND mailbox=? AND state='open' AND at>?",
+            (tid, mailbox, now - tries.RUN_SECONDS),
         )
         ever = value(con, "SELECT count(*) FROM tries WHERE tid=?", (tid,))
         if not tries.may_start(opened, ever, row["reopens"]):
