@@ -233,6 +233,8 @@ def test_ten_minutes_begin_a_run_and_do_not_cut_one_off() -> None:
     late = world.come(row)
     world.settle()
     assert (phone.door.state, late.door.state) == ("ASKED", "STARTED")
+    later = world.come(row)
+    assert (later.ended, later.door.state) == ("EXPIRED", "DEAD"), "m0 says so, and nobody waits"
     world.tick(60)
     world.flush()
     assert not row.shut, "somebody is at the question"

@@ -158,9 +158,10 @@ def _telephone_after_four_slips(world: World) -> None:
 def _after_ten_minutes(world: World) -> None:
     world.switch(world.rows[0], "voice")
     world.flush()
-    world.now += 600
+    world.now += 600  # and nobody has swept yet
     world.come(world.rows[0])
     world.settle()
+    world.tick(0)
 
 
 def _two_phones(world: World) -> None:

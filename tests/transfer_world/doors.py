@@ -79,8 +79,11 @@ class Doors:
         until = min(self.clock() + tries.VOICE_SECONDS, row.exp)
         row.codes.append(make_code(door, self.random, until, q))
         row.shut = False
-        hello = Hello(v=1, tid=row.tid, s=S.site, exp=row.code.exp or row.exp)
-        self.outbox.append((row.code.mb, encode(hello)))
+        self._hello(row, row.code.exp or row.exp)
+
+    def _hello(self, row: Send, exp: int) -> None:
+        """m0; `exp` 0: nobody else comes in, and who is inside may answer."""
+        self.outbox.append((row.code.mb, encode(Hello(v=1, tid=row.tid, s=S.site, exp=exp))))
 
     def shut(self, row: Send, said: str) -> None:
         """Nobody comes in by the code of now, and a late phone hears what is `said`."""
@@ -109,14 +112,17 @@ class Doors:
             self.open(row, "voice" if row.code.door == "voice" else "qr")
 
     def run_out(self, row: Send) -> None:
-        """Closes a voice door whose time is over, but not on a person who is there or may be yet."""
+        """Closes a voice door whose time is over; where somebody is inside, or may be yet, to latecomers alone."""
         now = self.clock()
-        mine = [run for run in row.runs.values() if run.mb == row.code.mb]
         if row.shut or not row.code.exp or now < row.code.exp:
             return
-        if not any(run.state == "ok" or now - run.at < tries.RUN_SECONDS for run in mine):
+        mine = [run for run in row.runs.values() if run.mb == row.code.mb]
+        if row.state == "OFFERED":
             step(SENDER, row.state, "run-out")
-            self.shut(row, "EXPIRED")
+            if not any(run.state == "ok" or now - run.at < tries.RUN_SECONDS for run in mine):
+                self.shut(row, "EXPIRED")
+                return
+        self._hello(row, 0)
 
     def forget(self, row: Send) -> None:
         """Code and channels go; the mailbox says the end."""

@@ -188,13 +188,13 @@ class Sender(Doors):
     def staff_decide(self, row: Send, kind: Literal["attest", "override"]) -> None:
         """What staff decide in the person's place. The table refuses what comes after an end or a decision."""
         now = self.clock()
-        step(SENDER, row.state, kind)
+        after = step(SENDER, row.state, kind)
         if now >= row.exp:
             return
         made = an_attestation if kind == "attest" else an_override
         text = sign_message(made(tid=row.tid, offer=jws.digest(row.offer), iat=now), S.key)
         if row.code.door != "qr" or row.shut:  # the notice on paper needs a code that can be printed
-            self.shut(row, "REOPENED")
+            self.shut(row, after.to)
             self.open(row, "qr")
         self._permit(row, text, kind, NO_RUN, kind)
         self.tell(row)
@@ -204,8 +204,7 @@ class Sender(Doors):
         for row in self.rows.values():
             if row.state == "OFFERED" and now >= row.exp:
                 self.end(row, "expire")
-            if row.state == "OFFERED":
-                self.run_out(row)
+            self.run_out(row)
             if row.state == "RELEASED" and now >= row.released_at + NO_RECEIPT:
                 self.end(row, "no-receipt")
             if row.state in TERMINAL and not row.shut and now >= row.ended_at + tries.AFTER_END:
