@@ -1,10 +1,11 @@
-"""What is typed at the phone's doors and what a link's fragment says, in Chromium: mutants of good ones, judged as the
-Python side judges them. (`tests/fuzz/typed.py` has the same for Python alone.)
+"""What is typed at the phone's doors, what a link's fragment and a relay's first answer say, in Chromium: mutants of
+good ones, judged as the Python side judges them. (`tests/fuzz/typed.py` has the same for Python alone.)
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,9 +14,13 @@ from relay.service import Running
 from tests.fuzz.mutator import Mutator
 from tests.transfer_kit import Q
 from tests.web.conftest import MakePhone
+from tests.web.phone_kit import shows
 from transfer.encoding import b64, unb64
-from transfer.errors import HeaderError
+from transfer.errors import HeaderError, PeerError
+from transfer.ids import SiteId, Tid
 from transfer.links import heard, spoken
+from transfer.mailbox import Hello, Tombstone, read_body
+from transfer.messages import encode
 
 pytestmark = [pytest.mark.peer, pytest.mark.asyncio(loop_scope="session")]
 SEED = 1 if os.environ.get("CI") == "true" else int.from_bytes(os.urandom(4), "big")
@@ -70,6 +75,40 @@ async def test_a_code_and_a_number_of_the_telephone(phone: MakePhone, relay: Run
             assert no_number == (len(digits) != 7), text
             calls |= set() if no_number else {f"/m/{digits}/0"}
     assert set(await page.evaluate("asked")) == calls, "a number that nobody typed was called"
+
+
+HEAR = """async (bodies) => {
+  const { actions } = await import('/a/app.js');
+  let body = '';
+  globalThis.fetch = async () => ({ status: 200, text: async () => body });
+  const pages = [];
+  for (const [i, said] of bodies.entries()) {
+    body = said;
+    actions.anew();
+    const number = document.getElementById('number');
+    number.value = String(i).padStart(7, '0');
+    number.dispatchEvent(new Event('input'));
+    await new Promise((done) => setTimeout(done)); // behind every step of the page, which waits for nothing else
+    pages.push(document.body.dataset.page);
+  }
+  return pages;
+}"""
+
+
+async def test_what_a_relay_says_of_a_number(phone: MakePhone, relay: Running) -> None:
+    """m0 and tombstones, mutated: every one is taken or has a page, and no exception is left over (`phone` looks)."""
+    page = await phone(f"{relay.url}/v")
+    await shows(page, "voice")
+    hello = Hello(v=1, tid=Tid(bytes(16)), s=SiteId(bytes(32)), exp=2_000_000_000)
+    said = [hello, *(Tombstone(v=1, ended=state) for state in ("EXPIRED", "REOPENED", "__proto__"))]
+    bodies = mutants(*(encode(body).decode() for body in said))[:200]
+    for body, shown in zip(bodies, await page.evaluate(HEAR, bodies), strict=True):
+        assert shown in {"voice", "ended", "later", "untrusted"}, body
+        with suppress(PeerError):
+            assert shown == ("voice" if read_body(body.encode(), Hello).exp else "ended"), body
+        with suppress(PeerError):
+            read_body(body.encode(), Tombstone)
+            assert shown == "ended", body
 
 
 async def test_the_secret_of_a_link(phone: MakePhone, relay: Running) -> None:
