@@ -78,13 +78,13 @@ class Assembler:
         """The coded bytes of one item. Raises `HashError` where the stream does not hold them."""
         if offset + length > self.end or (length and (not self._parts or offset < self._parts[0][0])):
             raise HashError
-        out = bytearray()
+        pieces = list[memoryview]()
         for start, body in self._parts:
             if start >= offset + length:
                 break
             if start + len(body) > offset:
-                out += memoryview(body)[max(0, offset - start) : offset + length - start]
-        return bytes(out)
+                pieces.append(memoryview(body)[max(0, offset - start) : offset + length - start])
+        return b"".join(pieces)
 
     def forget(self, position: int) -> None:
         """Drops what lies wholly before `position`."""

@@ -166,10 +166,12 @@ class Texts:
         """One line without control characters."""
         raw = self._found.get(tag, b"")
         try:
-            text = decode_bytes(raw, self._encodings, {0x0C, 0x0A, 0x0D, 0x09})
+            text: str = decode_bytes(raw, self._encodings, {0x0C, 0x0A, 0x0D, 0x09})
         except Exception:
             text = raw.decode("latin-1")
-        return "".join(c for c in text if c.isprintable()).strip()[:_SHOWN]
+        if not text.isprintable():
+            text = "".join(c for c in text if c.isprintable())
+        return text.strip()[:_SHOWN]
 
     def parts(self, tag: int) -> list[str]:
         """The values of a multi-valued element."""

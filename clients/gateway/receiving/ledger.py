@@ -32,8 +32,8 @@ REST = 2.0
 """Seconds before what a full disk did not take is written again."""
 _MARKED = 32
 """Items that one commit marks as on their way."""
-_PAUSE = 0.02
-"""Seconds in which results gather for one commit."""
+_PAUSE = 0.05
+"""Seconds in which results gather for one commit; after a crash the PACS is asked for those that were not booked."""
 
 LOST = "lost"
 """The note of an item that the PACS did not have twice."""
