@@ -9,9 +9,10 @@ fewer at once. Between the two bounds nothing changes: with a way of 40 ms that 
 128 KiB at 50 Mb/s, 8 x 512 KiB at 200 Mb/s, a quarter to a third of a second of each. Four streams left a fifth of
 10 Mb/s idle: the relay forces each pack to its disk before it answers.
 
-Half of that flies while a phone is answered: its messages and ours share the hospital's link with the packs, each
-would wait behind all that flies, and there are ten of them between the scan and the release. Half still fills a
-link whose way is shorter than an eighth of a second. A link that nothing is known of yet is taken for a slow one.
+Half of that flies while a phone is answered, a third on a slow link: its messages and ours share the hospital's link
+with the packs, each would wait behind all that flies, and there are ten of them between the scan and the release. At
+10 Mb/s, behind 2 x 64 KiB in one queue, a message waits 34 ms in the mean, behind three of them 88. What flies still
+fills a link whose way is shorter than a tenth of a second. A link that nothing is known of yet is taken for a slow one.
 
 Several streams, because a lost segment holds up one of them, and because one stream whose congestion control takes
 each loss for congestion carries a fraction of its link.
@@ -34,8 +35,11 @@ FLYING = 2**23
 """Bytes that fly at once at the most: they are in memory, here and at the receiver. With a way of 40 ms it fills any
 link that a hospital has.
 """
-_LADDER = [(FEW, BUCKETS[0]), *((MOST, bucket) for bucket in BUCKETS if MOST * bucket <= FLYING)]
-"""(streams, bytes of a pack), from the slowest link to the fastest."""
+_LADDER = [
+    (FEW, FEW // 3, BUCKETS[0]),
+    *((MOST, MOST // 2, bucket) for bucket in BUCKETS if MOST * bucket <= FLYING),
+]
+"""(streams, those beside a phone, bytes of a pack), from the slowest link to the fastest."""
 
 
 class Pace:
@@ -52,15 +56,15 @@ class Pace:
     @property
     def bucket(self) -> int:
         """Bytes of the next pack's plain text."""
-        return _LADDER[self._rung][1]
+        return _LADDER[self._rung][2]
 
     def flying(self, now: float) -> int:
         """Packs that may fly at this moment: one until the first answer, for how long the way is by itself would
-        never be known from several; half of them while a phone is answered.
+        never be known from several; fewer while a phone is answered.
         """
         if self._least == math.inf:
             return 1
-        return self.streams // 2 if now < self._narrow_until else self.streams
+        return _LADDER[self._rung][1] if now < self._narrow_until else self.streams
 
     def make_way(self, now: float) -> None:
         """A phone has said something, or will soon: times are monotonic."""
