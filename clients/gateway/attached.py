@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clients.gateway.config import load_config
-from clients.gateway.control import ControlEngine, ControlServer
+from clients.gateway.control import ControlEngine
 from clients.gateway.errors import BusyError
 from clients.gateway.lock import FolderLock
 from clients.gateway.store.database import Con, value
@@ -66,6 +66,7 @@ async def _running(folder: Path) -> ControlEngine | None:
 @contextlib.asynccontextmanager
 async def _own(folder: Path) -> AsyncIterator[Engine]:
     # half a second that a command beside a gateway does without
+    from clients.gateway.control_server import ControlServer
     from clients.gateway.engine import GatewayEngine
     from clients.gateway.rooms import Rooms
 

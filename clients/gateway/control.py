@@ -2,7 +2,8 @@
 
 `DIR/control.sock` is a UNIX socket that only its owner may open: whoever can open it could read the
 database as well, so there is no further sign-in. One POST for each call, method name and arguments in JSON,
-the result as the view's JSON; an error has its code and sentence.
+the result as the view's JSON; an error has its code and sentence. Here is the side of the commands, which begin
+with each call and load no more than they need; `control_server` is the gateway's.
 """
 
 from __future__ import annotations
@@ -11,15 +12,12 @@ import asyncio
 import contextlib
 import getpass
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
-import structlog
-from aiohttp import web
 
 from clients.gateway import pulled
 from clients.gateway.errors import BusyError, GatewayError
@@ -27,7 +25,6 @@ from clients.gateway.pulled import RemoteArchive
 from clients.gateway.views import (
     AuditView,
     CheckView,
-    Engine,
     NoticeView,
     PeerView,
     ReportView,
@@ -73,75 +70,9 @@ METHODS: dict[str, Any] = {
     **pulled.METHODS,
 }
 _POLL = 0.2
-_GRACE = 2.0
-"""Seconds for calls that are under way when the gateway ends."""
 _PATIENCE = aiohttp.ClientTimeout(total=3600)
 """An import of many discs takes its time."""
 _ADDRESS = 100
-_UNREADABLE = "The call cannot be read."
-log = structlog.get_logger()
-
-
-class _Call(msgspec.Struct, forbid_unknown_fields=True):
-    method: str
-    args: list[Any]
-
-
-class ControlServer:
-    """Serves an engine at `DIR/control.sock`."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self._engine, self._folder, self._path = engine, folder, folder / "control.sock"
-        app = web.Application(client_max_size=2**20)
-        app.router.add_post("/", self._handle)
-        app.router.add_get("/", self._hello)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
-
-    async def start(self) -> None:
-        """Listens; the folder's lock is held, so a socket that is there is a dead one's."""
-        self._path.unlink(missing_ok=True)
-        await self._runner.setup()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        os.fchmod(
-            sock.fileno(), 0o600
-        )  # before `bind`, so never open to others; a umask would hit other threads too
-        with _short(self._folder) as path:
-            sock.bind(path)
-        await web.SockSite(self._runner, sock).start()
-
-    async def stop(self) -> None:
-        """Stops listening."""
-        await self._runner.cleanup()
-        self._path.unlink(missing_ok=True)
-
-    async def _hello(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "name": self._engine.name,
-                "site": self._engine.site,
-                "policy": self._engine.policy,
-                "page": self._engine.page,
-            }
-        )
-
-    async def _handle(self, request: web.Request) -> web.Response:
-        try:
-            call = msgspec.json.decode(await request.read(), type=_Call)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return web.json_response({"error": "header", "sentence": _UNREADABLE}, status=400)
-        try:
-            if call.method not in METHODS:
-                raise GatewayError("There is no such call.", code="method")
-            result = await getattr(self._engine, call.method)(*call.args)
-        except GatewayError as why:
-            return web.json_response({"error": why.code, "sentence": why.sentence}, status=409)
-        except TypeError:  # another number of arguments
-            return web.json_response({"error": "header", "sentence": _UNREADABLE}, status=400)
-        except Exception as why:  # an error of ours: named in the log, a sentence for whoever called
-            log.error("a call failed", method=call.method, kind=type(why).__name__)
-            error = GatewayError()
-            return web.json_response({"error": error.code, "sentence": error.sentence}, status=500)
-        return web.Response(body=msgspec.json.encode(result), content_type="application/json")
 
 
 class ControlEngine(RemoteArchive):
@@ -155,7 +86,7 @@ class ControlEngine(RemoteArchive):
 
     async def open(self) -> None:
         """Connects."""
-        path = self._ends.enter_context(_short(self._folder))
+        path = self._ends.enter_context(short_path(self._folder))
         self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path), timeout=_PATIENCE)
         try:
             async with self._session.get("http://gateway/") as answer:
@@ -320,7 +251,7 @@ class ControlEngine(RemoteArchive):
 
 
 @contextlib.contextmanager
-def _short(folder: Path) -> Iterator[str]:
+def short_path(folder: Path) -> Iterator[str]:
     """The socket's path; through the open folder where it is longer than a UNIX address may be (unix(7))."""
     path = str(folder / "control.sock")
     if len(os.fsencode(path)) <= _ADDRESS or not Path("/proc/self/fd").is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clients.gateway.config import split_address
 from clients.gateway.console import server
-from clients.gateway.control import ControlServer
+from clients.gateway.control_server import ControlServer
 from clients.gateway.engine import GatewayEngine
 from clients.gateway.log import note
 from clients.gateway.observe import server as observe

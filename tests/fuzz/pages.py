@@ -19,7 +19,7 @@ from pathlib import Path
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
-from clients.gateway.control import ControlServer
+from clients.gateway.control_server import ControlServer
 from tests.console_kit import HandClock, Person, house
 from tests.fake_engine import PASSWORD, hospital
 from tests.fuzz.harness import Broken, Harness

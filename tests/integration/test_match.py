@@ -11,7 +11,7 @@ import msgspec
 import pydicom
 import pytest
 
-from clients.gateway.control import ControlServer
+from clients.gateway.control_server import ControlServer
 from clients.gateway.dicom.coercion import rest_hash
 from clients.gateway.dicom.header import read_header
 from clients.gateway.dicom.scu import Destination, StoreScu

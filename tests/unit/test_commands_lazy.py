@@ -140,13 +140,23 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert "No such command 'nothing'" in done.output
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["gateway", "--help"], ["gateway", "init", "--help"]])
-def test_help_imports_no_engine(argv: list[str]) -> None:
+def loaded(argv: list[str]) -> set[str]:
+    """The modules of a process that ran a command."""
     code = (
         "import sys\nfrom clients.cli import main\n"
         f"try: main({argv!r}, prog_name='trauma-transfer')\n"
         "except SystemExit: print(chr(10).join(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {line.partition(".")[0] for line in done.stdout.splitlines()}
-    assert loaded & {"aiohttp", "pydicom", "pynetdicom", "numpy", "structlog"} == set()
+    return set(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["gateway", "--help"], ["gateway", "init", "--help"]])
+def test_help_imports_no_engine(argv: list[str]) -> None:
+    assert loaded(argv) & {"aiohttp", "pydicom", "pynetdicom", "numpy", "structlog"} == set()
+
+
+@pytest.mark.parametrize("name", ["send", "phone"])
+def test_what_the_first_image_waits_for_loads_no_server(name: str) -> None:
+    """Both programs start between the decision to send and the first image (docs/operate/performance.md)."""
+    assert loaded([name, "--help"]) & {"aiohttp.web", "pydicom", "pynetdicom", "numpy", "structlog"} == set()

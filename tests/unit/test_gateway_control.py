@@ -12,7 +12,8 @@ import msgspec
 import pytest
 import structlog
 
-from clients.gateway.control import ControlEngine, ControlServer
+from clients.gateway.control import ControlEngine
+from clients.gateway.control_server import ControlServer
 from clients.gateway.errors import AbsentError, BusyError, GatewayError
 from clients.gateway.views import SessionView, StudyView
 from tests.fake_engine import FakeEngine
