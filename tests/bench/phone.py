@@ -25,7 +25,7 @@ _RATE, _SLOWER = 400_000 / 8, 6
 _NETWORKS = {"Slow 3G, 2 s": 2.0, "3G, 0.4 s": 0.4}
 """Round trips: what browsers call Slow 3G, and what such a network has where it is not crowded."""
 _TRIPS, _AFTER_PIN = 5, 3
-"""Requests that wait for one another: page, its script; then m1, m2 with m3, m4."""
+"""Requests that wait for one another: page, its script; then m0 (typing hides it), m1 with m2, m3 with m4."""
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 _PATIENCE = 60_000
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
