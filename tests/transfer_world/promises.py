@@ -127,9 +127,8 @@ class Promises:
         heard = self.world.s.heard
         for step in heard[self.heard :]:
             phone = self.world.phones[step.run]
-            if (
-                step.what != "began" or step.code.q
-            ):  # at the voice door anybody may begin a run: there is no gate
+            # At the voice door anybody may begin a run: it has no gate.
+            if step.what != "began" or step.code.q:
                 assert (phone.tid, phone.code) == (step.tid, step.code), "a code of before was good"
             assert phone.knows or step.what == "began", "a PIN was not asked for"
             if step.what == "began" and step.code.exp:
