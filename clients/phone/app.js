@@ -330,7 +330,8 @@ export class Visit {
     this.path = `/m/${this.number || hex(await hkdf(this.q, '', 'tt1/mailbox', 16))}`;
     const until = performance.now() + BRISK * 1000;
     let { status, body } = await call(`${this.path}/0`);
-    while (status === 404 && this.shown) {
+    for (let n = 0; status === 404 && (this.shown || (!this.number && n < 2)); n++) {
+      // a QR's m0 may still be on its way
       await pause(performance.now() < until ? 1500 : 8000);
       if (visit !== this) return; // another code took its place
       ({ status, body } = await call(`${this.path}/0`));

@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from relay.service import Running
 from tests.web.conftest import MakeHospital, MakePhone
@@ -155,6 +155,24 @@ async def test_a_code_that_nobody_knows(phone: MakePhone, relay: Running) -> Non
     """A well-formed link without a mailbox."""
     page = await phone(f"{relay.url}/s#1.{secrets.token_urlsafe(16)[:21]}A")
     await shows(page, "unknown")
+
+
+async def test_a_code_that_the_relay_does_not_know_yet(hospital: MakeHospital, phone: MakePhone) -> None:
+    """Whoever scans at once is not told that the code is too old."""
+    h = await hospital()
+    page = await phone()
+    looks = 0
+
+    async def early(route: Route) -> None:
+        nonlocal looks
+        looks += 1
+        await (route.fulfill(status=404, json={}) if looks < 3 else route.continue_())
+
+    await page.route("**/m/*/0", early)
+    await page.goto(h.link)
+    await enter(page, h.pin)
+    await shows(page, "ask")
+    assert looks == 3
 
 
 async def test_another_version_of_m0(hospital: MakeHospital, phone: MakePhone, relay: Running) -> None:
