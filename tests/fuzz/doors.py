@@ -80,8 +80,9 @@ def _site(data: bytes) -> None:
     site = SiteDoor(q=Q, code=PIN, tid=TID, site=S.site, offer=OFFER_TEXT, random=stream("run site"))
     first, _, second = data.partition(b"\n")
     site.start(read_body(first, mailbox.Start))
-    if site.prove(read_body(second, mailbox.Proof)):
-        assert second == _bodies()[3], "a proof that no phone made was taken"
+    proof = read_body(second, mailbox.Proof)
+    if site.prove(proof):  # JSON has more than one spelling of it
+        assert proof == read_body(_bodies()[3], mailbox.Proof), "a proof that no phone made was taken"
 
 
 def _phone(data: bytes) -> None:
