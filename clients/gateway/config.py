@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -211,6 +212,8 @@ def parse_config(text: str) -> Config:
         config = msgspec.convert(tomllib.loads(text), Config)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as why:
         raise ConfigError(f"gateway.toml: {why}. Correct it and start again.") from None
+    for key, url in (("relay.url", config.relay.url), ("site.page", config.site.page)):
+        _check_url(key, url)
     split_address(config.dicom.listen)
     networks_of("dicom.allow_addresses", config.dicom.allow_addresses)
     _check_tls("dicom", config.dicom)
@@ -236,6 +239,17 @@ def parse_config(text: str) -> Config:
             "Give pages.cert and pages.key, or listen on 127.0.0.1."
         )
     return config
+
+
+def _check_url(key: str, url: str) -> None:
+    """What the pattern lets through has a host, and a port that can be one (RFC 3986 3.2)."""
+    try:
+        parts = urlsplit(url)
+        usable = not url or bool(parts.hostname and parts.port != 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"{key} is no address of a server. Correct it and start again.")
 
 
 def _check_destinations(config: Config) -> None:
