@@ -248,12 +248,6 @@ class Party:
 
 
 @pytest.fixture
-def workers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
-@pytest.fixture
 async def party(tmp_path: Path, workers: ThreadPoolExecutor) -> AsyncIterator[Party]:
     async with houses(tmp_path) as (s, r):
         made = Party(s, r, workers)

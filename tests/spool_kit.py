@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pytest
 from pydicom.dataset import Dataset
 
 from clients.gateway import codec
@@ -22,6 +23,13 @@ from transfer.packs import BUCKETS, open_pack
 from transfer.stream import Assembler
 
 SMALL = BUCKETS[0]
+
+
+@pytest.fixture
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """The coders of a gateway. A test that wants them imports it."""
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
 
 
 class Spool:

@@ -12,9 +12,9 @@ import pytest
 from clients.gateway.errors import DiskFullError
 from clients.gateway.receiving import delivery as module
 from clients.gateway.receiving import ledger, storing
-from tests.delivery_kit import DEADLINE, Party, images, party, workers
+from tests.delivery_kit import DEADLINE, Party, images, party
 from tests.gateway_kit import NOW, PATIENCE, carry, eventually, running
-from tests.spool_kit import noise
+from tests.spool_kit import noise, workers
 
 __all__ = ["party", "workers"]
 

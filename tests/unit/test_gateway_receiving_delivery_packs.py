@@ -11,9 +11,9 @@ import pytest
 from clients.gateway.clock import system_random
 from clients.gateway.receiving import delivery as module
 from clients.gateway.receiving.inbox import NO_END
-from tests.delivery_kit import Party, change_an_item, images, party, workers
+from tests.delivery_kit import Party, change_an_item, images, party
 from tests.gateway_kit import PATIENCE, carry, eventually, running
-from tests.spool_kit import noise
+from tests.spool_kit import noise, workers
 from transfer import jws
 from transfer.ids import Cid, Digest
 from transfer.manifest import ChainWriter

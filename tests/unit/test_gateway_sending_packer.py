@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from clients.gateway.sending import packer as module
 from clients.gateway.sending import records
 from clients.gateway.store.database import Database
 from tests.gateway_kit import PATIENCE, House, StillClock, an_instance, eventually, running
-from tests.spool_kit import SMALL, Restored, Spool, noise, spool_of
+from tests.spool_kit import SMALL, Restored, Spool, noise, spool_of, workers
 from transfer.ids import Cid, SiteId
 from transfer.manifest import RECORD_PACKS
 from transfer.packs import BUCKETS
+
+__all__ = ["workers"]
 
 
 class Crash(Exception):
@@ -39,12 +41,6 @@ class Dying:
                 await self._db.run(work)
             raise self._error
         return await self._db.run(work)
-
-
-@pytest.fixture
-def workers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
 
 
 @pytest.fixture

@@ -218,6 +218,15 @@ async def test_files_without_a_row_are_adopted_at_the_start(house: House) -> Non
     assert names(house.studies.incoming) == {p.name for p in kept} | {"half.part"}
 
 
+async def test_a_file_that_goes_away_before_it_is_looked_at_stops_nobody(house: House) -> None:
+    """Listed and then gone, as a link to nothing is: the start goes on to what is there."""
+    (house.studies.incoming / "gone.dcm").symlink_to("nowhere")
+    shutil.copy(house.file(), house.studies.incoming / "here.dcm")
+    async with running(house.studies.run()), asyncio.timeout(PATIENCE):
+        await house.studies.settled()
+    assert await house.value("SELECT file FROM instances") == "here.dcm"
+
+
 async def test_what_an_earlier_life_left_in_incoming_is_tidied_before_anybody_looks(house: House) -> None:
     """A row may know a file by a name that a power cut took back; half an import is of no use."""
     incoming = house.studies.incoming

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -17,8 +17,10 @@ from clients.gateway.sending import uploader as module
 from clients.gateway.sending.uploader import Uploader
 from relay.enroll import enroll
 from tests.gateway_kit import House, StillClock, a_relay, eventually, running
-from tests.spool_kit import Spool, noise, spool_of
+from tests.spool_kit import Spool, noise, spool_of, workers
 from transfer.ids import Cid
+
+__all__ = ["workers"]
 
 
 class Party:
@@ -61,12 +63,6 @@ class Party:
         with closing(sqlite3.connect(self.data / "relay.db")) as con:
             con.execute(sql, args)
             con.commit()
-
-
-@pytest.fixture
-def workers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
 
 
 @pytest.fixture

@@ -239,9 +239,8 @@ class Doors:
         now = self._clock.now()
         row = one(con, "SELECT * FROM sends WHERE tid=?", (tid,))
         assert row is not None
-        if (
-            self._stored(con, tid, mailbox, run) is None
-        ):  # the PIN was right, but the desk has another code meanwhile
+        if self._stored(con, tid, mailbox, run) is None:
+            # The PIN was right, but the desk has another code meanwhile.
             con.execute("UPDATE tries SET state='ok', proof=NULL, door_sealed=NULL WHERE run=?", (run,))
             return
         decided = Decided(row["decision"], row["decided_at"]) if row["decision"] else None

@@ -144,7 +144,7 @@ class Studies:
         self._owing = False
         known = await self._db.run(lambda con: {r[0] for r in rows(con, "SELECT file FROM instances")})
         left = [p for p in self.incoming.iterdir() if p.suffix == ".dcm" and p.name not in known]
-        left.sort(key=lambda p: p.stat().st_mtime_ns)  # of two patients in one study the first has it
+        left.sort(key=_written_at)  # of two patients in one study the first has it
         for i in range(0, len(left), _BATCH):
             paths = left[i : i + _BATCH]
             for path, result in zip(
@@ -311,6 +311,14 @@ class Studies:
         if await self._db.run(work):
             await self._db.scrub()
             self._changed.set()
+
+
+def _written_at(path: Path) -> int:
+    """ns since the epoch; 0 where it is gone, which `_read` says."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read(arrival: Arrival) -> _Read | str:
