@@ -21,10 +21,11 @@ from clients.gateway.receiving.delivery import Delivery
 from clients.gateway.receiving.reconciling import Reconciling
 from clients.gateway.views import TransferView
 from clients.gateway.whose import Candidate
-from tests.delivery_kit import Party, party, workers
+from tests.delivery_kit import Party, party
 from tests.dicom_kit import data_set, storescp
 from tests.gateway_kit import PATIENCE, an_instance
 from tests.programs import command
+from tests.spool_kit import workers
 from tests.worklist_kit import searcher, step, wlmscpfs
 from tests.world import World
 

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from clients.gateway.receiving.holdings import CONFLICT
-from tests.delivery_kit import Party, workers
+from tests.delivery_kit import Party
 from tests.gateway_kit import House, an_instance, houses
+from tests.spool_kit import workers
 
 __all__ = ["workers"]
 

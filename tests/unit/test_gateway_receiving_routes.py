@@ -22,9 +22,9 @@ from tests.delivery_kit import (
     change_an_item,
     images,
     party,
-    workers,
 )
 from tests.gateway_kit import PATIENCE, an_instance, eventually, running
+from tests.spool_kit import workers
 
 __all__ = ["party", "workers"]
 MR = {"Modality": "MR", "SeriesInstanceUID": "2.25.13"}

@@ -24,9 +24,10 @@ from clients.gateway.dicom.part10 import encode_meta
 from clients.gateway.dicom.scu import Destination, StoreScu
 from clients.gateway.receiving import remarks
 from clients.gateway.receiving.transcoding import Fallback, Transcoder
-from tests.delivery_kit import Party, images, party, workers
+from tests.delivery_kit import Party, images, party
 from tests.dicom_kit import storescp
 from tests.image_kit import BUNDLED
+from tests.spool_kit import workers
 from transfer.ids import Digest
 from transfer.messages import ItemEntry
 
